@@ -1,0 +1,1 @@
+"""What would still make sense in a Flask service that has nothing to do with chat."""

@@ -1,0 +1,57 @@
+"""Time is UTC text, `2025-04-30T10:00:01.000000Z`: it sorts as it reads and never goes backwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timezone
+
+_lock = threading.Lock()
+_last = 0
+
+
+def now() -> str:
+    """Return the time, to the microsecond, later than any this process returned before.
+
+    A wall clock that jumps back would otherwise put a reply before its question.
+    """
+    global _last
+    with _lock:
+        _last = max(_last + 1, time.time_ns() // 1000)
+        return from_microseconds(_last)
+
+
+def not_before(timestamp: str) -> None:
+    """Keep `now` from returning a time at or before `timestamp`: what is on disk already happened."""
+    global _last
+    try:
+        seen = to_microseconds(timestamp)
+    except ValueError:
+        return
+    with _lock:
+        _last = max(_last, seen)
+
+
+def from_microseconds(microseconds: int) -> str:
+    """Format microseconds since the epoch."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:06d}Z"
+
+
+def to_microseconds(timestamp: str) -> int:
+    """Parse an ISO 8601 time; without an offset it is UTC. Raises ValueError on anything else."""
+    text = timestamp[:-1] if timestamp.endswith("Z") else timestamp
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return round(moment.timestamp() * 1_000_000)
+
+
+def normalize(timestamp: str) -> str:
+    """Return any ISO 8601 time in the one form of this module. Raises ValueError."""
+    return from_microseconds(to_microseconds(timestamp))
+
+
+def to_seconds(timestamp: str, zone: str = "Z") -> str:
+    """Cut a time of this module to whole seconds, as the interface documents show it."""
+    return timestamp[:19] + zone

@@ -1,0 +1,138 @@
+"""Every failure the server can answer with is one class here; the body it gets belongs to the dialect.
+
+AppError                     500  a bug, or anything nobody foresaw
+├── InvalidRequest           400  the request itself is wrong
+│   ├── PayloadTooLarge      413
+│   └── UnsupportedMediaType 415
+├── Unauthorized             401
+├── Forbidden                403
+├── NotFound                 404
+│   └── NotYours             404  (403 where a dialect's document says so)
+├── MethodNotAllowed         405
+├── Conflict                 409
+├── StorageError             503  the store cannot be used now
+│   └── StorageFull          507
+├── UpstreamError            502  the model failed: unreachable, cut off, nonsense
+│   ├── UpstreamTimeout      504
+│   ├── UpstreamKeyRefused   401
+│   └── UpstreamRateLimited  429
+└── ModelUnavailable         503  no model configured, or not ready yet
+StartupError                      refuses to start; never reaches a client
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """Raised when nothing more precise is known.
+
+    `message` is one sentence for the person at the client: the reason and, where there is one, the
+    remedy. It must hold no path, key or content of a message.
+    """
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after  # seconds, for the `Retry-After` header
+
+
+class InvalidRequest(AppError):
+    """Raised when the request is malformed or a field has the wrong type or value."""
+
+    status = 400
+
+
+class PayloadTooLarge(InvalidRequest):
+    """Raised when a request body is over the size limit."""
+
+    status = 413
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """Raised when a request body is not JSON by its content type."""
+
+    status = 415
+
+
+class Unauthorized(AppError):
+    """Raised when a token is required and is missing or not valid."""
+
+    status = 401
+
+
+class Forbidden(AppError):
+    """Raised when the request comes from a host or origin that is not allowed."""
+
+    status = 403
+
+
+class NotFound(AppError):
+    """Raised when what the path or body names does not exist."""
+
+    status = 404
+
+
+class NotYours(NotFound):
+    """Raised when it exists, but belongs to another user."""
+
+
+class MethodNotAllowed(AppError):
+    """Raised when the path exists, but not for this method."""
+
+    status = 405
+
+
+class Conflict(AppError):
+    """Raised when what should be created exists already."""
+
+    status = 409
+
+
+class StorageError(AppError):
+    """Raised when the store cannot read or write now; nothing was acknowledged."""
+
+    status = 503
+
+
+class StorageFull(StorageError):
+    """Raised when the disk is full; nothing was acknowledged."""
+
+    status = 507
+
+
+class UpstreamError(AppError):
+    """Raised when the model's server is unreachable, cuts its answer off or sends nonsense."""
+
+    status = 502
+
+
+class UpstreamTimeout(UpstreamError):
+    """Raised when the model's server does not answer, or stops sending, for too long."""
+
+    status = 504
+
+
+class UpstreamKeyRefused(UpstreamError):
+    """Raised when the model's server refuses the API key."""
+
+    status = 401
+
+
+class UpstreamRateLimited(UpstreamError):
+    """Raised when the model's server asks to slow down."""
+
+    status = 429
+
+
+class ModelUnavailable(AppError):
+    """Raised when no model is configured, or the one that is cannot answer yet."""
+
+    status = 503
+
+
+class StartupError(Exception):
+    """Raised when the server must not start; its text is the one line the user sees."""

@@ -1,0 +1,67 @@
+"""What happens in a reply, as facts without bytes: encoders turn them into what a client reads.
+
+A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Union
+
+from core.errors import AppError
+from self_agent.models import Message
+
+
+@dataclass(frozen=True)
+class Started:
+    """The user's message is stored and the model has accepted the question.
+
+    `message_id` is the id that the reply will have; `turn_id` names the turn for a stop.
+    """
+
+    turn_id: str
+    conversation_id: str
+    user_message_id: int
+    message_id: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The next piece of the reply's text, or of the model's reasoning before it."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the reply draws on: `{"type", "id" or "url", "title", …}` each; all so far, not only the new ones."""
+
+    sources: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the upstream says about its own reply; kept with the message, not sent to readers."""
+
+    model: str | None = None
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The reply ended and is stored. `message` is `None` if it was stopped before its first character."""
+
+    message: Message | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The model failed; the user's message stays, and what was generated is stored as incomplete."""
+
+    error: AppError
+
+
+Event = Union[Started, Delta, Sources, Done, Failed]
+Chunk = Union[Delta, Sources, Info]

@@ -1,0 +1,106 @@
+"""The nouns: what a conversation, a message and a project are, whatever stores or shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from core.errors import InvalidRequest
+
+LOCAL_USER = "local"  # the one user there is while auth is off
+POSITION_BITS = 20  # a message id is `number << 20 | position`: unique, and it names its conversation
+MAX_POSITION = (1 << POSITION_BITS) - 1  # messages a conversation can hold
+MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer JavaScript can hold
+SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
+NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
+
+T = TypeVar("T")
+
+ROLES = frozenset({"user", "assistant", "system"})
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it is stored.
+
+    `id` 0 and `timestamp` "" mean "not stored yet": the store fills them in. `timestamp` is in the form
+    of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
+    or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
+    upstream's own objects.
+    """
+
+    role: str
+    content: str
+    id: int = 0
+    timestamp: str = ""
+    model: str | None = None
+    incomplete: bool = False
+    error: str | None = None
+    reasoning: str | None = None
+    sources: list[Any] | None = None
+    usage: dict[str, Any] | None = None
+    edited_at: str | None = None
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What lists and headings need of a conversation; its messages are read page by page.
+
+    `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
+    is the beginning of the first user message, `summary` the beginning of the latest message.
+    """
+
+    id: str
+    number: int
+    user_id: str
+    created_at: str
+    updated_at: str
+    title: str | None = None
+    system_prompt: str | None = None
+    model: str | None = None
+    project_id: int = 0
+    count: int = 0
+    first: str = ""
+    summary: str = ""
+
+    @property
+    def name(self) -> str:
+        """The title that was set, else the first characters of the first user message."""
+        return self.title or self.first[:NAME_LENGTH]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder of conversations; id 0 is "no project" and is never stored."""
+
+    id: int
+    name: str
+    user_id: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A slice of a list and how long the whole list is."""
+
+    items: list[T]
+    total: int
+
+
+def check_id(conversation_id: str) -> str:
+    """Return the id if it may name a conversation. Raises InvalidRequest.
+
+    1 to 128 letters, digits, `.`, `_`, `-`, not starting with a dot (contract, point 3).
+    """
+    if not _ID.fullmatch(conversation_id):
+        raise InvalidRequest("conversation id: use 1 to 128 letters, digits, '.', '_' or '-', not starting with a dot")
+    return conversation_id
+
+
+def number_of(message_id: int) -> int:
+    """Return the number of the conversation that a message belongs to."""
+    return message_id >> POSITION_BITS

@@ -1,0 +1,1 @@
+"""Where replies come from: one contract, an implementation for each way to reach a model."""

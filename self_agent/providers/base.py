@@ -1,0 +1,91 @@
+"""The provider contract: messages in, a stream of chunks out, cancelled from any thread."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from self_agent.events import Chunk
+
+ChatMessage = dict[str, Any]  # {"role": "system" | "user" | "assistant", "content": str}
+
+
+class Cancellation:
+    """A stop signal that also interrupts what is blocked.
+
+    `on_cancel` registers what must be shut down (a socket) so that a blocked read returns at once; it is
+    called immediately if the signal came first, and in the thread that cancels.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self._event = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep unless cancelled; return whether it was."""
+        return self._event.wait(seconds)
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def cancel(self) -> None:
+        """Give the signal; calling it again does nothing."""
+        with self._lock:
+            if self._event.is_set():
+                return
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class Provider(ABC):
+    """A way to reach a model."""
+
+    name: str  # for the banner, logs and /healthz
+    context_tokens: int  # how much history and reply fit together
+
+    @abstractmethod
+    def stream(
+        self,
+        messages: list[ChatMessage],
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Iterator[Chunk]:
+        """Ask for a reply to `messages`.
+
+        Returns when the model has accepted the question, so whatever can fail with a status of its own
+        raises here (`UpstreamError` and its kin, `ModelUnavailable`); a failure after that raises from the
+        iterator. The iterator ends when the reply ends, or soon after `cancel`; closing it lets go of the
+        upstream. `api_key` is used for this request only and never kept. The last `Info` names the model.
+        """
+
+    @abstractmethod
+    def models(self, *, api_key: str | None = None) -> list[str]:
+        """Return the names of the models that can be asked for. Raises like `stream`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the default model's name, or a few words on what will answer; never calls out."""
+
+    def check(self) -> None:
+        """Raise ModelUnavailable if a question asked now could not be answered; never calls out."""
+
+    def start(self) -> None:
+        """Begin in the background what must be ready before the first question."""
+
+    def close(self) -> None:
+        """Let go of connections and child processes. Calling it twice is harmless."""

@@ -1,0 +1,1 @@
+"""Where conversations are kept: one contract, several implementations, one test suite over all."""

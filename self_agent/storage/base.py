@@ -1,0 +1,140 @@
+"""The storage contract: what a use case may ask of a store, and what it may rely on afterwards.
+
+A store is safe to call from any thread. What a method returned is durable: it survives a power cut.
+Writes to one conversation happen one after the other, writes to different ones in parallel. Messages are
+in the order in which they were appended. Nothing deleted is ever returned. Ids of conversations are
+checked by the caller (`models.check_id`); numbers and message ids are never used twice.
+
+Raises `NotFound` for an unknown conversation or message unless the method says otherwise, `StorageFull`
+or `StorageError` when the disk refuses: then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from self_agent.models import Conversation, Message, Page, Project
+
+
+class Store(ABC):
+    """A place that keeps conversations, their messages and projects."""
+
+    # --- conversations
+
+    @abstractmethod
+    def create(
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        title: str | None = None,
+        system_prompt: str | None = None,
+        model: str | None = None,
+        project_id: int = 0,
+    ) -> Conversation:
+        """Create an empty conversation with the next free number. Raises Conflict if the id is taken."""
+
+    @abstractmethod
+    def get(self, conversation_id: str) -> Conversation | None:
+        """Return a conversation, or None."""
+
+    @abstractmethod
+    def by_number(self, number: int) -> Conversation | None:
+        """Return the conversation that has this number, or None."""
+
+    @abstractmethod
+    def conversations(
+        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+    ) -> Page[Conversation]:
+        """Return a user's conversations, newest update first, optionally of one project; limit None is all."""
+
+    @abstractmethod
+    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        """Set any of `title`, `system_prompt`, `model`, `project_id`; `updated_at` becomes now."""
+
+    @abstractmethod
+    def delete(self, conversation_id: str, *, keep: bool = False) -> int:
+        """Remove a conversation and return how many messages it showed.
+
+        With `keep` its row stays in the store, marked `is_deleted`; it is not shown again either way, and
+        its id is free for a new conversation.
+        """
+
+    # --- messages
+
+    @abstractmethod
+    def reserve(self, conversation_id: str) -> int:
+        """Return a message id that no other message will get, for a reply that is not written yet."""
+
+    @abstractmethod
+    def append(self, conversation_id: str, *messages: Message) -> list[Message]:
+        """Append messages durably, in order, and return them with `id` and `timestamp` filled in.
+
+        An `id` of 0 gets the next free one; another id must come from `reserve`.
+        """
+
+    @abstractmethod
+    def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
+        """Return messages, oldest first, from the `offset`-th on; an offset past the end gives none."""
+
+    @abstractmethod
+    def latest(self, conversation_id: str, limit: int) -> list[Message]:
+        """Return the last `limit` messages, oldest first."""
+
+    @abstractmethod
+    def message(self, message_id: int) -> Message:
+        """Return one message; its conversation has the number `models.number_of(message_id)`."""
+
+    @abstractmethod
+    def edit(self, message_id: int, content: str) -> Message:
+        """Replace the content of a message and set `edited_at`."""
+
+    @abstractmethod
+    def hide(self, message_ids: list[int]) -> int:
+        """Mark messages of any conversations as deleted; return how many were shown before. Unknown ids are 0."""
+
+    # --- replies that are being written
+
+    @abstractmethod
+    def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
+        """Remember another piece of a reply that is still being written, in case this process dies.
+
+        `reply` is the message without its content (`id` reserved); `text` is what came since the last call.
+        """
+
+    @abstractmethod
+    def discard_checkpoint(self, conversation_id: str) -> None:
+        """Forget the checkpoint: the reply has been appended, or there is none."""
+
+    # --- projects
+
+    @abstractmethod
+    def create_project(self, user_id: str, name: str) -> Project:
+        """Create a project with the next free id, from 1."""
+
+    @abstractmethod
+    def projects(self, user_id: str) -> list[Project]:
+        """Return a user's projects, oldest first."""
+
+    @abstractmethod
+    def project(self, project_id: int) -> Project | None:
+        """Return a project, or None."""
+
+    @abstractmethod
+    def rename_project(self, project_id: int, name: str) -> Project:
+        """Rename a project. Raises NotFound."""
+
+    @abstractmethod
+    def delete_project(self, project_id: int) -> None:
+        """Delete a project; its conversations stay and belong to no project. Raises NotFound."""
+
+    # --- the store itself
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Say whether the store has finished opening; the other methods wait until it has."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is only in memory and let go of the data folder. Calling it twice is harmless."""
