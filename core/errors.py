@@ -22,7 +22,9 @@ StartupError                      refuses to start; never reaches a client
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import click
 
 
 class AppError(Exception):
@@ -134,5 +136,34 @@ class ModelUnavailable(AppError):
     status = 503
 
 
-class StartupError(Exception):
-    """Raised when the server must not start; its text is the one line the user sees."""
+class StartupError(click.ClickException):
+    """Raised when the server must not start; its text is the one line the user sees.
+
+    Being click's, it is that one line in the `flask` command too, not a traceback.
+    """
+
+
+_BY_STATUS: dict[int, type[AppError]] = {
+    400: InvalidRequest,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+}
+_WORDS = {
+    404: "there is nothing at this path",
+    405: "this path does not take this method",
+    413: "the request body is too large",
+}
+
+
+def from_http_status(status: int, description: str) -> AppError:
+    """Turn what the web framework refuses by itself into an error of this tree."""
+    if status >= 500 or status not in _BY_STATUS:
+        return AppError(description) if status >= 500 else InvalidRequest(description)
+    return _BY_STATUS[status](_WORDS.get(status, description))
+
+
+def body(error: AppError) -> dict[str, Any]:
+    """Return the envelope of the native dialect, which is also that of paths that belong to none."""
+    return {"data": {"success": False, "error": error.message}}

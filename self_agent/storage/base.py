@@ -32,8 +32,12 @@ class Store(ABC):
         system_prompt: str | None = None,
         model: str | None = None,
         project_id: int = 0,
+        created_at: str | None = None,
     ) -> Conversation:
-        """Create an empty conversation with the next free number. Raises Conflict if the id is taken."""
+        """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
+
+        `created_at` is for one that is older than this store; its messages bring their own timestamps.
+        """
 
     @abstractmethod
     def get(self, conversation_id: str) -> Conversation | None:

@@ -1,0 +1,251 @@
+"""What lists need of every conversation, in memory and sorted; derived from the documents, never the truth itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import Any
+
+from core.errors import Conflict, StorageError
+from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, Conversation, Page
+from self_agent.storage.document import TIMESTAMP_LENGTH
+
+BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One conversation: what is shown of it, what is known of its file, and its lock.
+
+    The fields that come first, up to `mtime_ns`, are the row of the snapshot, in this order.
+    """
+
+    id: str
+    number: int
+    user_id: str
+    title: str | None
+    system_prompt: str | None
+    model: str | None
+    project_id: int
+    updated_at: str
+    texts: str  # see `pack`
+    total: int = 0  # lines of messages in the document
+    hidden: int = 0  # of these, deleted ones
+    next_position: int = 1
+    size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
+    mtime_ns: int = 0
+    lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
+    is_torn: bool = False  # an append failed and could not be undone: cut the file before touching it
+    is_gone: bool = False  # removed from the catalog while somebody waited for the lock
+
+    @property
+    def count(self) -> int:
+        """How many messages are shown."""
+        return self.total - self.hidden
+
+    @property
+    def created_at(self) -> str:
+        """When the conversation was created."""
+        return self.texts[:TIMESTAMP_LENGTH]
+
+    @property
+    def first(self) -> str:
+        """The beginning of the first user message."""
+        return unpack(self.texts)[1]
+
+    def conversation(self) -> Conversation:
+        """Return what a use case may see."""
+        created_at, first, summary = unpack(self.texts)
+        return Conversation(
+            self.id,
+            self.number,
+            self.user_id,
+            created_at,
+            self.updated_at,
+            self.title,
+            self.system_prompt,
+            self.model,
+            self.project_id,
+            self.total - self.hidden,
+            first,
+            summary,
+        )
+
+
+def pack(created_at: str, first: str, summary: str) -> str:
+    """Keep three texts of an entry as one: two objects less each, an eighth of the whole catalog."""
+    return f"{created_at}{chr(len(first))}{first}{summary}"
+
+
+def unpack(texts: str) -> tuple[str, str, str]:
+    """Return what `pack` was given."""
+    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
+    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
+
+
+class Catalog:
+    """All entries: by id, by number, and per user in the order of their last update.
+
+    Its lock is only ever held for work in memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Entry] = {}
+        self._by_number: dict[int, Entry] = {}
+        self._order: dict[str, dict[int, Entry]] = {}  # by user, then by number: oldest update first
+        self._being_created: set[str] = set()
+        self._last_number = 0
+        self.is_dirty = False  # changed since the last snapshot
+
+    # --- looking up
+
+    def get(self, conversation_id: str) -> Entry | None:
+        """Return the entry of an id, or None."""
+        return self._by_id.get(conversation_id)
+
+    def by_number(self, number: int) -> Entry | None:
+        """Return the entry of a number, or None."""
+        return self._by_number.get(number)
+
+    def page(self, user_id: str, project_id: int | None, offset: int, limit: int | None) -> Page[Conversation]:
+        """Return a user's conversations, newest update first."""
+        stop = None if limit is None else offset + limit
+        with self._lock:
+            order = self._order.get(user_id)
+            if order is None:
+                return Page([], 0)
+            if project_id is None:
+                chosen, total = list(islice(reversed(order.values()), offset, stop)), len(order)
+            else:
+                members = [entry for entry in reversed(order.values()) if entry.project_id == project_id]
+                chosen, total = members[offset:stop], len(members)
+            return Page([entry.conversation() for entry in chosen], total)
+
+    def batches(self) -> Iterator[list[Entry]]:
+        """Yield all entries, a list at a time, each with the lock held."""
+        with self._lock:
+            everything = list(self._by_id.values())
+        for start in range(0, len(everything), BATCH):
+            with self._lock:
+                yield [entry for entry in everything[start : start + BATCH] if not entry.is_gone]
+
+    @property
+    def last_number(self) -> int:
+        """The highest number that was ever given."""
+        return self._last_number
+
+    def lock_of(self, entry: Entry) -> threading.Lock:
+        """Return the lock that whoever touches the conversation's file must hold."""
+        lock = entry.lock
+        if lock is None:
+            with self._lock:
+                lock = entry.lock = entry.lock or threading.Lock()
+        return lock
+
+    def wait_for_holders(self) -> None:
+        """Return when everybody who holds a conversation's lock now has let go of it."""
+        for entries in list(self.batches()):
+            for lock in [entry.lock for entry in entries if entry.lock]:
+                with lock:
+                    pass
+
+    # --- changing
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Add what was found at the start, in any order."""
+        with self._lock:
+            for entry in sorted(entries, key=lambda entry: entry.updated_at):
+                self._insert(entry)
+
+    def raise_numbers(self, number: int) -> None:
+        """Never give this number or one below it."""
+        with self._lock:
+            self._last_number = max(self._last_number, number)
+
+    def reserve_id(self, conversation_id: str) -> int:
+        """Hold an id for a conversation whose file is being made, and return its number. Raises Conflict."""
+        with self._lock:
+            if conversation_id in self._by_id or conversation_id in self._being_created:
+                raise Conflict("A conversation with this id exists already.")
+            number = self._next_number()
+            self._being_created.add(conversation_id)
+            return number
+
+    def take_number(self) -> int:
+        """Return a number that no other conversation had or will get."""
+        with self._lock:
+            return self._next_number()
+
+    def release_id(self, conversation_id: str) -> None:
+        """Let go of a held id, whether its conversation was added meanwhile or not."""
+        with self._lock:
+            self._being_created.discard(conversation_id)
+
+    def add(self, entry: Entry) -> Conversation:
+        """Add a new conversation."""
+        with self._lock:
+            self._insert(entry)
+            self._put_in_order(entry)
+            return entry.conversation()
+
+    def update(self, entry: Entry, **changes: Any) -> None:
+        """Set fields of an entry, so that nobody sees only some of them, and keep the lists sorted."""
+        with self._lock:
+            for name, value in changes.items():
+                setattr(entry, name, value)
+            self.is_dirty = True
+            if "updated_at" in changes and not entry.is_gone:
+                self._put_in_order(entry)
+
+    def take_positions(self, entry: Entry, count: int) -> int:
+        """Take `count` positions for messages that nobody else will get; return the first."""
+        with self._lock:
+            position = entry.next_position
+            if position + count - 1 > MAX_POSITION:
+                raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
+            entry.next_position += count
+            return position
+
+    def leave_project(self, project_id: int) -> None:
+        """Put the conversations of a project that is gone into none."""
+        with self._lock:
+            for entry in self._by_id.values():
+                if entry.project_id == project_id:
+                    entry.project_id = 0
+            self.is_dirty = True
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a conversation; who waits for its lock will find it gone."""
+        with self._lock:
+            entry.is_gone = True
+            self.is_dirty = True
+            del self._by_id[entry.id], self._by_number[entry.number], self._order[entry.user_id][entry.number]
+
+    def _next_number(self) -> int:
+        if self._last_number >= MAX_NUMBER:
+            raise StorageError("The store has no numbers left for new conversations.")
+        self._last_number += 1
+        return self._last_number
+
+    def _insert(self, entry: Entry) -> None:
+        self._by_id[entry.id] = self._by_number[entry.number] = entry
+        self._order.setdefault(entry.user_id, {})[entry.number] = entry
+        self._last_number = max(self._last_number, entry.number)
+        self.is_dirty = True
+
+    def _put_in_order(self, entry: Entry) -> None:
+        """Move an entry to its place, near the end: only writers that overtook each other put newer ones there."""
+        order = self._order[entry.user_id]
+        del order[entry.number]  # a plain dict keeps the order of insertion in half the memory of an OrderedDict
+        newer = list(takewhile(lambda other: other.updated_at > entry.updated_at, reversed(order.values())))
+        for moved in (entry, *reversed(newer)):
+            order.pop(moved.number, None)
+            order[moved.number] = moved
+
+
+def message_id(entry: Entry, position: int) -> int:
+    """Return the id of the message at a position of a conversation."""
+    return entry.number << POSITION_BITS | position

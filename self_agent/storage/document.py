@@ -1,0 +1,262 @@
+"""One conversation as bytes: a header line, one message a line, a closing; nothing here touches a file.
+
+    {"conversation_id":…,…,"messages": [
+    {"id":…,"role":…,"content":…,"timestamp":…},
+    {"id":…,"role":…,"content":…,"timestamp":…}
+    ]}
+
+JSON escapes line breaks inside strings, so a line break in the bytes always ends a line of the document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
+from self_agent.storage.filling import from_fields
+
+OPENING = b',"messages": ['
+CLOSING = b"\n]}\n"
+SEPARATOR = b",\n"
+
+Fields = dict[str, Any]
+
+_PIECE = 1 << 20  # bytes parsed at once: a long conversation never stands in memory as objects as a whole
+_OPTIONAL = ("model", "incomplete", "error", "reasoning", "sources", "usage", "edited_at", "is_deleted")
+_NAMES = frozenset(Message.__dataclass_fields__)
+TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
+_FEW = 8  # messages that are looked for one by one; more are found in one pass over the document
+_LINE = re.compile(rb'\n(\{"id":(\d+),)')
+
+
+class Irregular(ValueError):
+    """Raised when bytes are not a document in the line form: torn, edited by hand, or older."""
+
+
+class Facts(NamedTuple):
+    """What the catalog keeps of a document's messages."""
+
+    total: int = 0  # with the hidden ones
+    hidden: int = 0
+    next_position: int = 1
+    first: str = ""
+    summary: str = ""
+    last_timestamp: str = ""
+
+
+# --- writing
+
+
+def header_line(header: Mapping[str, Any]) -> bytes:
+    """Return the first line, without its line break."""
+    return dump(dict(header))[:-1] + OPENING
+
+
+def message_line(message: Message) -> bytes:
+    """Return the line of a message; what it does not have is left out."""
+    fields: Fields = {
+        "id": message.id,
+        "role": message.role,
+        "content": message.content,
+        "timestamp": message.timestamp,
+    }
+    for name in _OPTIONAL:
+        value = getattr(message, name)
+        if value is not None and value is not False:
+            fields[name] = value
+    return dump(fields)
+
+
+def ending(lines: Iterable[bytes], *, first: bool) -> bytes:
+    """Return what takes the place of the closing when `lines` are appended (`first`: to none)."""
+    return (b"\n" if first else SEPARATOR) + SEPARATOR.join(lines) + CLOSING
+
+
+def dump(value: Any) -> bytes:
+    """Return JSON; what JSON cannot hold is replaced, for a reply must not be lost to one odd character."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return orjson.dumps(_representable(value))
+
+
+def _representable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_representable(str(key)): _representable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_representable(item) for item in value]
+    if isinstance(value, str):  # joins halves of surrogate pairs, which some models send one by one
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return float(value)
+    return value if isinstance(value, (bool, int, float, type(None))) else str(value)
+
+
+# --- reading
+
+
+def parse_header(data: bytes) -> tuple[Fields, int]:
+    """Return the header and where its line ends. Raises Irregular."""
+    end = data.find(b"\n")
+    if end < 0 or not data.endswith(OPENING, 0, end):
+        raise Irregular
+    header = load(data[: end - len(OPENING)] + b"}")
+    if not isinstance(header, dict):
+        raise Irregular
+    return header, end
+
+
+def parse_body(body: bytes) -> Iterator[Fields]:
+    """Yield the fields of the messages of whole lines, without the closing. Raises Irregular."""
+    start = 0
+    while start < len(body):
+        end = body.find(SEPARATOR, start + _PIECE)
+        end = len(body) if end < 0 else end
+        yield from load(b"[%b]" % body[start:end])
+        start = end + len(SEPARATOR)
+
+
+def load(data: bytes) -> Any:
+    """Parse JSON. Raises Irregular."""
+    try:
+        return orjson.loads(data)
+    except ValueError as error:
+        raise Irregular from error
+
+
+def as_message(fields: Fields) -> Message:
+    """Return the message that a line holds, without the fields that a later version may have added."""
+    if not fields.keys() <= _NAMES:
+        fields = {key: value for key, value in fields.items() if key in _NAMES}
+    return from_fields(fields)
+
+
+def visible(body: bytes) -> list[Message]:
+    """Return the messages of some lines without the hidden ones."""
+    return [as_message(fields) for fields in parse_body(body) if not fields.get("is_deleted")]
+
+
+def survey(data: bytes, number: int, header_end: int) -> Facts:
+    """Check that a document is in the line form and learn what the catalog needs. Raises Irregular."""
+    if not data.endswith(CLOSING):
+        raise Irregular
+    body = data[header_end + 1 : -len(CLOSING)]
+    facts = gather(parse_body(body), number)
+    starts = body.count(b'\n{"id":') + body.startswith(b'{"id":')
+    if not starts == facts.total == body.count(b"\n") + bool(body):
+        raise Irregular
+    return facts
+
+
+def gather(messages: Iterable[Fields], number: int) -> Facts:
+    """Learn what the catalog needs from messages in their order. Raises Irregular at one this store did not write."""
+    ids: set[int] = set()
+    total = hidden = 0
+    first = summary = last = ""
+    for fields in messages:
+        if not is_regular(fields, number):
+            raise Irregular
+        total += 1
+        ids.add(fields["id"])
+        if fields["timestamp"] > last:
+            last = fields["timestamp"]
+        if fields.get("is_deleted"):
+            hidden += 1
+            continue
+        summary = fields["content"]
+        first = first or beginning(fields["role"], fields["content"])
+    if len(ids) != total:
+        raise Irregular
+    top = max(ids, default=0) & MAX_POSITION
+    return Facts(total, hidden, top + 1, first, summary[:SUMMARY_LENGTH], last)
+
+
+def is_regular(fields: Any, number: int) -> bool:
+    """Say whether a message is as this store writes it."""
+    try:
+        return (
+            type(fields["id"]) is int
+            and fields["id"] >> POSITION_BITS == number
+            and type(fields["role"]) is str
+            and type(fields["content"]) is str
+            and len(fields["timestamp"]) == TIMESTAMP_LENGTH
+            and fields["timestamp"][-1] == "Z"
+        )
+    except (KeyError, TypeError):
+        return False
+
+
+def beginning(role: str, content: str) -> str:
+    """Return what a message gives to name its conversation: the start of a user's words."""
+    return content[:NAME_LENGTH] if role == "user" else ""
+
+
+# --- changing single lines of a document without parsing the others
+
+
+def find_line(data: bytes, message_id: int) -> tuple[int, int] | None:
+    """Return where the line of a message starts and ends, without its comma, or None."""
+    start = data.find(b'\n{"id":%d,' % message_id) + 1
+    return _line_at(data, start) if start else None
+
+
+def _line_at(data: bytes, start: int) -> tuple[int, int]:
+    end = data.index(b"\n", start)
+    return start, end - data.startswith(b",", end - 1)
+
+
+def find_lines(data: bytes, message_ids: list[int]) -> list[tuple[int, int]]:
+    """Return where the lines of messages start and end; those that are not there are left out."""
+    if len(message_ids) <= _FEW:
+        return [span for message_id in message_ids if (span := find_line(data, message_id))]
+    wanted = frozenset(message_ids)
+    return [_line_at(data, m.start(1)) for m in _LINE.finditer(data) if int(m[2]) in wanted]
+
+
+def with_lines(data: bytes, lines: Mapping[tuple[int, int], bytes]) -> bytes:
+    """Return a document in which the bytes of some lines are others."""
+    view = memoryview(data)
+    pieces: list[bytes | memoryview] = []
+    done = 0
+    for (start, end), line in sorted(lines.items()):
+        pieces += [view[done:start], line]
+        done = end
+    return b"".join([*pieces, view[done:]])
+
+
+def changed(fields: Fields, changes: Mapping[str, Any]) -> Fields:
+    """Return a message's fields with some set; those that only a later version knows are kept."""
+    return {**fields, **changes}
+
+
+def names_of(data: bytes) -> tuple[str, str]:
+    """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
+    header_end = data.index(b"\n")
+    first = next(filter(None, (beginning(f["role"], f["content"]) for f in _visible_forward(data, header_end))), "")
+    summary = next((f["content"] for f in _visible_backward(data, header_end)), "")
+    return first, summary[:SUMMARY_LENGTH]
+
+
+def _visible_forward(data: bytes, header_end: int) -> Iterator[Fields]:
+    start = header_end + 1
+    stop = len(data) - len(CLOSING)
+    while start < stop:
+        end = data.index(b"\n", start)
+        fields = load(data[start:end].removesuffix(b","))
+        if not fields.get("is_deleted"):
+            yield fields
+        start = end + 1
+
+
+def _visible_backward(data: bytes, header_end: int) -> Iterator[Fields]:
+    end = len(data) - len(CLOSING)
+    while end > header_end:
+        start = data.rindex(b"\n", header_end, end) + 1
+        fields = load(data[start:end].removesuffix(b","))
+        if not fields.get("is_deleted"):
+            yield fields
+        end = start - 1

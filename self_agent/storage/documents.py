@@ -1,0 +1,248 @@
+"""A document is touched only under its conversation's lock, and only after making sure it is the one we know.
+
+The file is opened by its path each time: an editor may have put another in its place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core import files
+from core.errors import NotFound, StorageError
+from self_agent.models import SUMMARY_LENGTH, Message
+from self_agent.storage import document
+from self_agent.storage.catalog import Catalog, Entry, pack
+from self_agent.storage.document import CLOSING, SEPARATOR, Fields, Irregular
+from self_agent.storage.entries import entry_of, header_of, read_entry, read_file, with_header
+from self_agent.storage.layout import Layout
+from self_agent.storage.ledger import Ledger
+from self_agent.storage.line_table import LineTables
+from self_agent.storage.reading import whole
+from self_agent.storage.salvage import regular, salvage
+
+log = logging.getLogger(__name__)
+
+CLOSED = "The store is closed: the server is stopping."
+_ATTEMPTS = 3  # at reading a document that another program keeps changing
+_TAKEN_OVER = (  # of a file edited while the server runs; its owner and project count from the next start on
+    "title",
+    "system_prompt",
+    "model",
+    "updated_at",
+    "texts",
+    "total",
+    "hidden",
+    "size",
+    "mtime_ns",
+)
+
+
+class Documents:
+    """The files of all conversations."""
+
+    def __init__(self, layout: Layout, catalog: Catalog, ledger: Ledger) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._ledger = ledger
+        self.tables = LineTables()
+        self.is_closed = False
+
+    # --- opening
+
+    @contextmanager
+    def held(self, entry: Entry) -> Iterator[None]:
+        """Hold a conversation's lock. Raises NotFound when it was removed while we waited."""
+        with self._catalog.lock_of(entry):
+            self._check(entry)
+            yield
+
+    @contextmanager
+    def opened(self, entry: Entry, flags: int = files.READ) -> Iterator[tuple[Entry, int]]:
+        """Hold a conversation's lock and its file, which is as the catalog says."""
+        with self._catalog.lock_of(entry):
+            self._check(entry)
+            fd = self._open_known(entry, flags)
+            try:
+                yield entry, fd
+            finally:
+                os.close(fd)
+
+    def _check(self, entry: Entry) -> None:
+        """Look again after waiting for the lock."""
+        if self.is_closed:
+            raise StorageError(CLOSED)
+        if entry.is_gone:
+            raise not_found()
+
+    def _open_known(self, entry: Entry, flags: int) -> int:
+        for _ in range(_ATTEMPTS):
+            if entry.is_torn:
+                self._undo_append(entry)
+            fd = self._open(entry, flags)
+            status = os.fstat(fd)
+            if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
+                return fd
+            os.close(fd)
+            self._read_again(entry)
+        raise StorageError("Another program keeps changing this conversation's file: try again.")
+
+    def _open(self, entry: Entry, flags: int) -> int:
+        try:
+            return files.open_file(self._layout.document_name(entry.id), flags)
+        except FileNotFoundError:
+            if not self._layout.conversations.is_dir():
+                raise StorageError("The data folder is gone: put it back or restart the server.") from None
+            log.warning("the file of conversation %d is gone", entry.number)
+            self.forget(entry)
+            raise not_found() from None
+
+    def _undo_append(self, entry: Entry) -> None:
+        fd = self._open(entry, files.CHANGE)
+        try:
+            if os.fstat(fd).st_size >= entry.size - len(CLOSING):
+                files.cut_tail(fd, entry.size - len(CLOSING), CLOSING)
+        finally:
+            os.close(fd)
+        entry.is_torn = False
+
+    def _read_again(self, entry: Entry) -> None:
+        """Take over what somebody else made of a file; set it aside if it is no document any more."""
+        self.tables.drop(entry.number)
+        path = self._layout.document(entry.id)
+        try:
+            found = self._read_known(path, entry)
+        except FileNotFoundError:
+            return  # the next attempt at opening says so
+        except Irregular:
+            self.forget(entry)
+            self.quarantine(path)
+            raise not_found() from None
+        changes = {name: getattr(found, name) for name in _TAKEN_OVER}
+        self._catalog.update(entry, **changes, next_position=max(found.next_position, entry.next_position))
+
+    def _read_known(self, path: Path, entry: Entry) -> Entry:
+        try:
+            found = read_entry(path, entry.id)
+        except Irregular:
+            return self.adopt(path, entry.id, lambda _: entry.number)
+        return found if found.number == entry.number else self.adopt(path, entry.id, lambda _: entry.number)
+
+    def forget(self, entry: Entry) -> None:
+        """Take a conversation out of the catalog for good; its number is remembered."""
+        self._ledger.keep_number(entry.number, self._catalog.last_number)
+        self._catalog.remove(entry)
+        self.tables.drop(entry.number)
+
+    def quarantine(self, path: Path, *, keep: bool = False) -> None:
+        """Move a file that cannot be read, or copy it with `keep`, to where a person will find it."""
+        names = itertools.chain([path.name], (f"{path.stem}~{n}{path.suffix}" for n in itertools.count(1)))
+        target = next(self._layout.quarantine / name for name in names if not (self._layout.quarantine / name).exists())
+        if keep:
+            with files.storage_errors():
+                files.replace_file(target, [path.read_bytes()])
+            log.warning("%s: parts cannot be read; the file as it was is in quarantine/%s", path.name, target.name)
+        else:
+            files.move_file(path, target)
+            log.warning("%s: cannot be read; it is now quarantine/%s", path.name, target.name)
+
+    # --- whole files
+
+    def adopt(self, path: Path, conversation_id: str, number_for: Callable[[Fields], int]) -> Entry:
+        """Rewrite a file in the line form, with what can be read of it, as this conversation; return its entry.
+
+        `number_for` chooses the number by the header that was found. Raises Irregular and FileNotFoundError.
+        """
+        found = salvage(read_file(path)[0])
+        number = number_for(found.header)
+        if found.lost:
+            self.quarantine(path, keep=True)
+        pieces = regular(found, conversation_id, number)
+        status = files.replace_file(self._layout.document(conversation_id), pieces)
+        log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
+        return entry_of(b"".join(pieces), status, conversation_id)
+
+    def create(self, entry: Entry) -> None:
+        """Write the file of a new conversation."""
+        path = self._layout.document(entry.id)
+        if path.exists():
+            raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
+        try:
+            status = files.replace_file(path, [document.header_line(header_of(entry)), CLOSING])
+        except StorageError:
+            files.forget_file(path)  # the name may be there already, only not durably
+            raise
+        entry.size, entry.mtime_ns = status.st_size, status.st_mtime_ns
+
+    def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
+        """Replace a document, and update the entry with `changes`."""
+        self.tables.drop(entry.number)
+        status = files.replace_file(self._layout.document(entry.id), pieces)
+        self._catalog.update(entry, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
+
+    def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
+        """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
+        with self.held(entry):
+            if kept is not None:
+                fd = self._open_known(entry, files.READ)
+                try:
+                    pieces = with_header(whole(entry, fd), kept)
+                finally:
+                    os.close(fd)
+                files.replace_file(self._layout.deleted_document(entry.id, entry.number), pieces)
+            self._ledger.keep_number(entry.number, self._catalog.last_number)
+            files.remove_file(self._layout.document(entry.id))
+            self.forget(entry)
+
+    # --- messages
+
+    def append(self, entry: Entry, fd: int, messages: list[Message]) -> None:
+        """Append messages with one durable write; `fd` is open for changing."""
+        lines = [document.message_line(message) for message in messages]
+        end = entry.size - len(CLOSING)
+        data = document.ending(lines, first=entry.total == 0)
+        entry.is_torn = True  # until we know better
+        files.overwrite_tail(fd, end, data, CLOSING)
+        entry.is_torn = False
+        status = os.fstat(fd)
+        first = entry.first or next(filter(None, (document.beginning(m.role, m.content) for m in messages)), "")
+        lengths = [len(line) + len(SEPARATOR) for line in lines]
+        lengths[-1] -= 1  # the closing follows a line break alone
+        self.tables.extend(entry.number, end + (len(SEPARATOR) if entry.total else 1), lengths)
+        self._catalog.update(
+            entry,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            total=entry.total + len(messages),
+            updated_at=max(entry.updated_at, *(message.timestamp for message in messages)),
+            texts=pack(entry.created_at, first, messages[-1].content[:SUMMARY_LENGTH]),
+        )
+
+    def change_messages(self, entry: Entry, fd: int, ids: list[int], changes: Mapping[str, Any]) -> list[Fields]:
+        """Set fields of those of the messages that are shown, and return these as they are now."""
+        data = whole(entry, fd)
+        changed: list[Fields] = []
+        lines: dict[tuple[int, int], bytes] = {}
+        for start, end in document.find_lines(data, ids):
+            fields = document.load(data[start:end])
+            if not fields.get("is_deleted"):
+                changed.append(document.changed(fields, changes))
+                lines[start, end] = document.dump(changed[-1])
+        if changed:
+            self._rewrite_lines(entry, data, lines, hidden=sum(bool(f.get("is_deleted")) for f in changed))
+        return changed
+
+    def _rewrite_lines(self, entry: Entry, data: bytes, lines: Mapping[tuple[int, int], bytes], *, hidden: int) -> None:
+        rewritten = document.with_lines(data, lines)
+        first, summary = document.names_of(rewritten)
+        self.rewrite(entry, [rewritten], hidden=entry.hidden + hidden, texts=pack(entry.created_at, first, summary))
+
+
+def not_found() -> NotFound:
+    """Return the error for a conversation that is not there."""
+    return NotFound("There is no such conversation.")

@@ -1,0 +1,265 @@
+"""The store of JSON files: what the contract promises, in terms of documents, catalog, ledger and checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from core import clock, files
+from core.errors import AppError, NotFound, StorageError
+from self_agent.models import Conversation, Message, Page, Project, number_of
+from self_agent.storage import document, opening, reading, snapshot
+from self_agent.storage.base import Store
+from self_agent.storage.catalog import Catalog, Entry, message_id, pack
+from self_agent.storage.documents import CLOSED, Documents, not_found
+from self_agent.storage.entries import shared, with_header
+from self_agent.storage.filling import check_reserved, fill
+from self_agent.storage.layout import Layout
+from self_agent.storage.ledger import Ledger
+from self_agent.storage.ownership import Ownership
+from self_agent.storage.partials import Partials
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
+_HEADER_NAMES = {"title": "name", "system_prompt": "system_prompt", "model": "model", "project_id": "project_id"}
+
+
+class JsonFileStore(Store):
+    """Keeps each conversation in one JSON document that is appended to in place.
+
+    Opening takes the lock and returns; the documents are read by a thread, and other methods wait for it.
+    Raises StartupError when the folder cannot be written or another process owns it.
+    """
+
+    def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
+        self._layout = Layout.of(folder)
+        self._owner = Ownership(self._layout, lock_timeout)
+        self._catalog = Catalog()
+        self._ledger = Ledger(self._layout.ledger)
+        self._documents = Documents(self._layout, self._catalog, self._ledger)
+        self._partials = Partials(self._layout)
+        self._loaded = threading.Event()
+        self._closing = threading.Event()
+        self._close_lock = threading.Lock()
+        self._refusal: str | None = None  # why no method works: closed, or opening failed
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        """Open the folder, then save a snapshot now and then."""
+        try:
+            opening.open_folder(self._layout, self._catalog, self._ledger, self._documents, self._partials)
+        except Exception as error:
+            log.exception("the data folder cannot be opened")
+            reason = error.message if isinstance(error, AppError) else "see the log"
+            self._refusal = f"The data folder could not be opened: {reason}"
+        finally:
+            self._loaded.set()
+        while not self._closing.wait(SNAPSHOT_SECONDS):
+            self._save_snapshot()
+
+    def _save_snapshot(self) -> None:
+        if not self._catalog.is_dirty:
+            return
+        try:
+            snapshot.save(self._layout.catalog, self._catalog)
+        except StorageError as error:
+            log.warning("the snapshot of the catalog was not saved: %s", error.message)
+
+    # --- conversations
+
+    def create(
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        title: str | None = None,
+        system_prompt: str | None = None,
+        model: str | None = None,
+        project_id: int = 0,
+        created_at: str | None = None,
+    ) -> Conversation:
+        catalog = self._ready_catalog()
+        number = catalog.reserve_id(conversation_id)
+        try:
+            now = created_at or clock.now()
+            entry = Entry(
+                conversation_id,
+                number,
+                user_id,
+                title,
+                shared(system_prompt),
+                shared(model),
+                project_id,
+                now,
+                pack(now, "", ""),
+            )
+            self._documents.create(entry)
+            return catalog.add(entry)
+        finally:
+            catalog.release_id(conversation_id)
+
+    def get(self, conversation_id: str) -> Conversation | None:
+        entry = self._ready_catalog().get(conversation_id)
+        return entry.conversation() if entry else None
+
+    def by_number(self, number: int) -> Conversation | None:
+        entry = self._ready_catalog().by_number(number)
+        return entry.conversation() if entry else None
+
+    def conversations(
+        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+    ) -> Page[Conversation]:
+        return self._ready_catalog().page(user_id, project_id, offset, limit)
+
+    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        now = clock.now()
+        header = {_HEADER_NAMES[name]: value for name, value in changes.items()} | {"updated_at": now}
+        with self._opened(conversation_id) as (entry, fd):
+            pieces = with_header(reading.whole(entry, fd), header)
+            self._documents.rewrite(entry, pieces, **changes, updated_at=max(now, entry.updated_at))
+            return entry.conversation()
+
+    def delete(self, conversation_id: str, *, keep: bool = False) -> int:
+        entry = self._entry(conversation_id)
+        self._documents.remove(entry, {"is_deleted": True, "deleted_at": clock.now()} if keep else None)
+        self._partials.discard(conversation_id)
+        return entry.count
+
+    # --- messages
+
+    def reserve(self, conversation_id: str) -> int:
+        entry = self._entry(conversation_id)
+        return message_id(entry, self._catalog.take_positions(entry, 1))
+
+    def append(self, conversation_id: str, *messages: Message) -> list[Message]:
+        with self._opened(conversation_id, files.CHANGE) as (entry, fd):
+            for message in messages:
+                check_reserved(message.id, entry.number, message_id(entry, entry.next_position))
+            position = self._catalog.take_positions(entry, sum(not message.id for message in messages))
+            stored = fill(messages, entry.number, position)
+            if stored:
+                self._documents.append(entry, fd, stored)
+            return stored
+
+    def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
+        with self._opened(conversation_id) as (entry, fd):
+            return reading.page(entry, fd, self._documents.tables, offset, limit)
+
+    def latest(self, conversation_id: str, limit: int) -> list[Message]:
+        with self._opened(conversation_id) as (entry, fd):
+            return reading.latest(entry, fd, limit)
+
+    def message(self, message_id: int) -> Message:
+        entry = self._ready_catalog().by_number(number_of(message_id))
+        if entry is None:
+            raise no_message()
+        with self._opened(entry.id) as (entry, fd):
+            found = reading.find(entry, fd, self._documents.tables, message_id)
+        if found is None or found.is_deleted:
+            raise no_message()
+        return found
+
+    def edit(self, message_id: int, content: str) -> Message:
+        changes = {"content": content, "edited_at": clock.now()}
+        self._ready_catalog()
+        changed = self._change_messages(number_of(message_id), [message_id], changes)
+        if not changed:
+            raise no_message()
+        return document.as_message(changed[0])
+
+    def hide(self, message_ids: list[int]) -> int:
+        self._ready_catalog()
+        by_number: dict[int, list[int]] = {}
+        for each in dict.fromkeys(message_ids):
+            by_number.setdefault(number_of(each), []).append(each)
+        return sum(len(self._change_messages(number, ids, {"is_deleted": True})) for number, ids in by_number.items())
+
+    def _change_messages(self, number: int, ids: list[int], changes: dict[str, Any]) -> list[document.Fields]:
+        """Set fields of messages that are shown; return these. A conversation that is gone has none."""
+        entry = self._catalog.by_number(number)
+        if entry is None:
+            return []
+        try:
+            with self._opened(entry.id) as (entry, fd):
+                return self._documents.change_messages(entry, fd, ids, changes)
+        except NotFound:
+            return []
+
+    # --- replies that are being written
+
+    def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
+        with self._documents.held(self._entry(conversation_id)):
+            self._partials.add(conversation_id, reply, text)
+
+    def discard_checkpoint(self, conversation_id: str) -> None:
+        self._ready_catalog()
+        self._partials.discard(conversation_id)
+
+    # --- projects
+
+    def create_project(self, user_id: str, name: str) -> Project:
+        self._ready_catalog()
+        return self._ledger.create(user_id, name)
+
+    def projects(self, user_id: str) -> list[Project]:
+        self._ready_catalog()
+        return self._ledger.of_user(user_id)
+
+    def project(self, project_id: int) -> Project | None:
+        self._ready_catalog()
+        return self._ledger.get(project_id)
+
+    def rename_project(self, project_id: int, name: str) -> Project:
+        self._ready_catalog()
+        return self._ledger.rename(project_id, name)
+
+    def delete_project(self, project_id: int) -> None:
+        self._ready_catalog()
+        self._ledger.delete(project_id)
+        self._catalog.leave_project(project_id)
+
+    # --- the store itself
+
+    def ready(self) -> bool:
+        return self._loaded.is_set()
+
+    def close(self) -> None:
+        with self._close_lock:
+            if self._closing.is_set():
+                return
+            self._loaded.wait()
+            self._closing.set()
+            self._thread.join()
+            if self._refusal is None:
+                self._refusal = CLOSED
+                self._documents.is_closed = True  # for those that wait for a lock
+                self._catalog.wait_for_holders()
+                self._save_snapshot()
+            self._owner.release()
+
+    def _ready_catalog(self) -> Catalog:
+        """Wait until the store is open. Raises StorageError when it is not, or not any more."""
+        if not self._loaded.is_set():
+            self._loaded.wait()
+        if self._refusal is not None:
+            raise StorageError(self._refusal)
+        return self._catalog
+
+    def _entry(self, conversation_id: str) -> Entry:
+        entry = self._ready_catalog().get(conversation_id)
+        if entry is None:
+            raise not_found()
+        return entry
+
+    def _opened(self, conversation_id: str, flags: int = files.READ) -> AbstractContextManager[tuple[Entry, int]]:
+        return self._documents.opened(self._entry(conversation_id), flags)
+
+
+def no_message() -> NotFound:
+    """Return the error for a message that is not there."""
+    return NotFound("There is no such message.")

@@ -1,0 +1,249 @@
+"""The whole contract in a few dicts: for tests, and for a server that is to forget everything at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from itertools import count
+from typing import Any, TypeVar, cast
+
+from core import clock
+from core.errors import Conflict, NotFound, StorageError
+from self_agent.models import (
+    MAX_POSITION,
+    NAME_LENGTH,
+    POSITION_BITS,
+    SUMMARY_LENGTH,
+    Conversation,
+    Message,
+    Page,
+    Project,
+    number_of,
+)
+from self_agent.storage.base import Store
+from self_agent.storage.filling import check_reserved, fill
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+@dataclass
+class Record:
+    """A conversation and all its messages, the hidden ones too."""
+
+    conversation: Conversation
+    messages: list[Message] = field(default_factory=list)
+    next_position: int = 1
+
+    @property
+    def shown(self) -> list[Message]:
+        """The messages that are not hidden."""
+        return [message for message in self.messages if not message.is_deleted]
+
+    def refresh(self, **changes: Any) -> Conversation:
+        """Set fields of the conversation, and what it shows of its messages."""
+        shown = self.shown
+        first = next((m.content[:NAME_LENGTH] for m in shown if m.role == "user" and m.content), "")
+        summary = shown[-1].content[:SUMMARY_LENGTH] if shown else ""
+        self.conversation = replace(self.conversation, count=len(shown), first=first, summary=summary, **changes)
+        return self.conversation
+
+
+def _locked(method: M) -> M:
+    """Run a method under the store's lock, unless the store is closed."""
+
+    @wraps(method)
+    def run(self: MemoryStore, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            if self._is_closed:
+                raise StorageError("The store is closed: the server is stopping.")
+            return method(self, *args, **kwargs)
+
+    return cast("M", run)
+
+
+class MemoryStore(Store):
+    """Keeps everything in memory; durable means here: as long as the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._records: dict[str, Record] = {}
+        self._projects: dict[int, Project] = {}
+        self._numbers = count(1)
+        self._project_ids = count(1)
+        self._is_closed = False
+
+    # --- conversations
+
+    @_locked
+    def create(
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        title: str | None = None,
+        system_prompt: str | None = None,
+        model: str | None = None,
+        project_id: int = 0,
+        created_at: str | None = None,
+    ) -> Conversation:
+        if conversation_id in self._records:
+            raise Conflict("A conversation with this id exists already.")
+        now = created_at or clock.now()
+        conversation = Conversation(
+            conversation_id, next(self._numbers), user_id, now, now, title, system_prompt, model, project_id
+        )
+        self._records[conversation_id] = Record(conversation)
+        return conversation
+
+    @_locked
+    def get(self, conversation_id: str) -> Conversation | None:
+        record = self._records.get(conversation_id)
+        return record.conversation if record else None
+
+    @_locked
+    def by_number(self, number: int) -> Conversation | None:
+        record = self._numbered(number)
+        return record.conversation if record else None
+
+    @_locked
+    def conversations(
+        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+    ) -> Page[Conversation]:
+        found = [r.conversation for r in self._records.values() if r.conversation.user_id == user_id]
+        found = [c for c in found if project_id is None or c.project_id == project_id]
+        found.sort(key=lambda conversation: conversation.updated_at, reverse=True)
+        return Page(found[offset : None if limit is None else offset + limit], len(found))
+
+    @_locked
+    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        return self._record(conversation_id).refresh(**changes, updated_at=clock.now())
+
+    @_locked
+    def delete(self, conversation_id: str, *, keep: bool = False) -> int:
+        return len(self._records.pop(self._record(conversation_id).conversation.id).shown)
+
+    # --- messages
+
+    @_locked
+    def reserve(self, conversation_id: str) -> int:
+        record = self._record(conversation_id)
+        return record.conversation.number << POSITION_BITS | self._take_positions(record, 1)
+
+    @_locked
+    def append(self, conversation_id: str, *messages: Message) -> list[Message]:
+        record = self._record(conversation_id)
+        number = record.conversation.number
+        for message in messages:
+            check_reserved(message.id, number, number << POSITION_BITS | record.next_position)
+        position = self._take_positions(record, sum(not message.id for message in messages))
+        stored = fill(messages, number, position)
+        record.messages += stored
+        record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
+        return stored
+
+    @_locked
+    def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
+        return self._record(conversation_id).shown[offset : None if limit is None else offset + limit]
+
+    @_locked
+    def latest(self, conversation_id: str, limit: int) -> list[Message]:
+        shown = self._record(conversation_id).shown
+        return shown[max(0, len(shown) - limit) :]
+
+    @_locked
+    def message(self, message_id: int) -> Message:
+        record = self._numbered(number_of(message_id))
+        found = [message for message in record.shown if message.id == message_id] if record else []
+        if not found:
+            raise NotFound("There is no such message.")
+        return found[0]
+
+    @_locked
+    def edit(self, message_id: int, content: str) -> Message:
+        return self._change(self.message(message_id), content=content, edited_at=clock.now())
+
+    @_locked
+    def hide(self, message_ids: list[int]) -> int:
+        hidden = 0
+        for message_id in message_ids:
+            try:
+                self._change(self.message(message_id), is_deleted=True)
+            except NotFound:
+                continue
+            hidden += 1
+        return hidden
+
+    def _change(self, message: Message, **changes: Any) -> Message:
+        record = self._numbered(number_of(message.id))
+        assert record is not None
+        changed = replace(message, **changes)
+        record.messages[record.messages.index(message)] = changed
+        record.refresh()
+        return changed
+
+    def _record(self, conversation_id: str) -> Record:
+        record = self._records.get(conversation_id)
+        if record is None:
+            raise NotFound("There is no such conversation.")
+        return record
+
+    def _numbered(self, number: int) -> Record | None:
+        return next((r for r in self._records.values() if r.conversation.number == number), None)
+
+    def _take_positions(self, record: Record, wanted: int) -> int:
+        position = record.next_position
+        if position + wanted - 1 > MAX_POSITION:
+            raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
+        record.next_position += wanted
+        return position
+
+    # --- replies that are being written: nothing outlives this process, so there is nothing to remember
+
+    @_locked
+    def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
+        self._record(conversation_id)
+
+    @_locked
+    def discard_checkpoint(self, conversation_id: str) -> None:
+        pass
+
+    # --- projects
+
+    @_locked
+    def create_project(self, user_id: str, name: str) -> Project:
+        project = Project(next(self._project_ids), name, user_id, clock.now())
+        self._projects[project.id] = project
+        return project
+
+    @_locked
+    def projects(self, user_id: str) -> list[Project]:
+        return [project for project in self._projects.values() if project.user_id == user_id]
+
+    @_locked
+    def project(self, project_id: int) -> Project | None:
+        return self._projects.get(project_id)
+
+    @_locked
+    def rename_project(self, project_id: int, name: str) -> Project:
+        if project_id not in self._projects:
+            raise NotFound("There is no such project.")
+        self._projects[project_id] = replace(self._projects[project_id], name=name)
+        return self._projects[project_id]
+
+    @_locked
+    def delete_project(self, project_id: int) -> None:
+        if self._projects.pop(project_id, None) is None:
+            raise NotFound("There is no such project.")
+        for record in self._records.values():
+            if record.conversation.project_id == project_id:
+                record.refresh(project_id=0)
+
+    # --- the store itself
+
+    def ready(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._is_closed = True

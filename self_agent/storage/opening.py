@@ -1,0 +1,158 @@
+"""On start, only documents that changed since the last snapshot are read; what a crash left is put right first.
+
+Which id a file has: the one that its name spells; else the one in its header, else its plain name, and the file
+gets the name that spells it. A copy made by hand is a conversation of its own, with a number of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from core import clock, files
+from core.errors import NotFound, StorageError
+from self_agent.models import MAX_NUMBER, MAX_POSITION, Message, number_of
+from self_agent.storage import reading, snapshot
+from self_agent.storage.catalog import Catalog, Entry
+from self_agent.storage.document import Fields, Irregular
+from self_agent.storage.documents import Documents
+from self_agent.storage.entries import read_entry, read_header
+from self_agent.storage.layout import SUFFIX, Layout, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.ledger import Ledger
+from self_agent.storage.partials import Partial, Partials
+from self_agent.storage.salvage import is_number
+
+log = logging.getLogger(__name__)
+
+
+def open_folder(layout: Layout, catalog: Catalog, ledger: Ledger, documents: Documents, partials: Partials) -> None:
+    """Fill the catalog and the ledger from the data folder."""
+    for folder in (layout.folder, layout.conversations, layout.deleted):
+        files.remove_leftovers(folder)
+    ledger.load(documents.quarantine)
+    catalog.raise_numbers(ledger.last_number)
+    with files.storage_errors():
+        for name in os.listdir(layout.deleted):
+            catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
+    found = _Finds()
+    found.collect(layout, snapshot.load(layout.catalog))
+    catalog.load(found.entries.values())
+    catalog.is_dirty = found.is_news
+    for path in sorted(found.odd):
+        _take_in(path, layout, catalog, documents)
+    _settle(catalog, ledger)
+    for path, partial in partials.left_over():
+        _recover(path, partial, catalog, documents)
+
+
+class _Finds:
+    """What lies in the folder: documents in the line form, by number, and files that need a closer look."""
+
+    def __init__(self) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.odd: list[Path] = []
+        self.is_news = False  # something differs from the snapshot
+
+    def collect(self, layout: Layout, known: dict[str, Entry]) -> None:
+        """Go through the folder; `known` are the entries of the snapshot by stem."""
+        changed: list[str] = []
+        with files.storage_errors(), os.scandir(layout.conversations) as items:
+            for item in items:
+                stem = item.name[: -len(SUFFIX)]
+                if not item.name.endswith(SUFFIX):
+                    continue
+                entry = known.pop(stem, None)
+                status = item.stat()
+                if entry and entry.size == status.st_size and entry.mtime_ns == status.st_mtime_ns:
+                    self.entries[entry.number] = entry
+                else:
+                    changed.append(stem)
+        self.is_news = bool(changed or known)
+        for stem in sorted(changed):  # after the others: a copy must not take the number of its original
+            self._read(layout.conversations / (stem + SUFFIX), id_of_stem(stem))
+
+    def _read(self, path: Path, conversation_id: str | None) -> None:
+        try:
+            entry = read_entry(path, conversation_id or "")
+        except (Irregular, FileNotFoundError):
+            self.odd.append(path)
+        except StorageError as error:
+            log.warning("%s: skipped: %s", path.name, error.message)
+        else:
+            if entry.number in self.entries:
+                self.odd.append(path)
+            else:
+                self.entries[entry.number] = entry
+
+
+def _take_in(path: Path, layout: Layout, catalog: Catalog, documents: Documents) -> None:
+    """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read."""
+    try:
+        conversation_id = _id_for(path, catalog, layout)
+        entry = documents.adopt(path, conversation_id, lambda header: _number_for(header, conversation_id, catalog))
+        if path != layout.document(conversation_id):
+            files.remove_file(path)
+        catalog.add(entry)
+    except Irregular:
+        documents.quarantine(path)
+    except FileNotFoundError:
+        log.warning("%s: removed while the server started", path.name)
+    except StorageError as error:
+        log.warning("%s: skipped: %s", path.name, error.message)
+
+
+def _id_for(path: Path, catalog: Catalog, layout: Layout) -> str:
+    """Return the id that a file is for. Raises Irregular when another file has it."""
+    stem = path.name.removesuffix(SUFFIX)
+    found = id_of_stem(stem) or valid_id(read_header(path).get("conversation_id")) or valid_id(stem)
+    if found is None or catalog.get(found):
+        raise Irregular
+    target = layout.document(found)
+    if target != path and target.exists():
+        raise Irregular
+    return found
+
+
+def _number_for(header: Fields, conversation_id: str, catalog: Catalog) -> int:
+    """Return the number a document has, or the next one if that is another's or was never given."""
+    number = header.get("number")
+    is_own = header.get("conversation_id") == conversation_id
+    if is_own and is_number(number) and number <= MAX_NUMBER and catalog.by_number(number) is None:
+        return number
+    fresh = catalog.take_number()
+    log.warning("conversation file %s gets the number %d", file_stem(conversation_id), fresh)
+    return fresh
+
+
+def _settle(catalog: Catalog, ledger: Ledger) -> None:
+    """Take conversations out of projects that are gone, and set the clock after everything that happened."""
+    newest = ""
+    for entries in catalog.batches():
+        for entry in entries:
+            newest = max(newest, entry.updated_at)
+            if entry.project_id and ledger.get(entry.project_id) is None:
+                ledger.raise_project(entry.project_id)
+                entry.project_id = 0
+    clock.not_before(newest)
+
+
+def _recover(path: Path, partial: Partial | None, catalog: Catalog, documents: Documents) -> None:
+    """Store the reply that a crash cut off, unless it is stored already."""
+    try:
+        entry = catalog.get(partial.conversation_id) if partial else None
+        if partial and entry and number_of(partial.reply.id) == entry.number:
+            _append_recovered(entry, partial.reply, catalog, documents)
+        files.forget_file(path)
+    except (NotFound, StorageError) as error:
+        log.warning("partial/%s: kept for the next start: %s", path.name, error.message)
+
+
+def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents: Documents) -> None:
+    catalog.update(entry, next_position=max(entry.next_position, (reply.id & MAX_POSITION) + 1))
+    if not reply.content:
+        return
+    with documents.opened(entry, files.CHANGE) as (_, fd):
+        if reading.find(entry, fd, documents.tables, reply.id) is None:
+            documents.append(entry, fd, [replace(reply, timestamp=reply.timestamp or clock.now())])

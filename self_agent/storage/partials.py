@@ -1,0 +1,76 @@
+"""A reply that is being written is kept beside its document, so that a killed server loses at most its last second.
+
+One file a conversation: a line with the message without its content, then one JSON string a piece of text. It is
+not synced: it survives the process, not a power cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from core import files
+from self_agent.models import Message
+from self_agent.storage.document import as_message, dump, message_line
+from self_agent.storage.layout import Layout
+
+CUT_OFF = "the server stopped before the reply was finished"
+
+
+class Partial(NamedTuple):
+    """What a crash left of a reply."""
+
+    conversation_id: str
+    reply: Message
+
+
+class Partials:
+    """The checkpoints; the caller holds the conversation's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._current: dict[str, int] = {}  # the message that a conversation's file is of
+
+    def add(self, conversation_id: str, reply: Message, text: str) -> None:
+        """Add a piece of text; the first one for a message starts the file anew."""
+        path = self._layout.partial_reply(conversation_id)
+        if self._current.get(conversation_id) == reply.id:
+            files.add_to_file(path, dump(text) + b"\n")
+            return
+        first = {"conversation_id": conversation_id, **orjson.loads(message_line(replace(reply, content="")))}
+        files.start_file(path, dump(first) + b"\n" + dump(text) + b"\n")
+        self._current[conversation_id] = reply.id
+
+    def discard(self, conversation_id: str) -> None:
+        """Remove a checkpoint, if there is one."""
+        if self._current.pop(conversation_id, None) is not None:
+            files.forget_file(self._layout.partial_reply(conversation_id))
+
+    def left_over(self) -> Iterator[tuple[Path, Partial | None]]:
+        """Yield the files that a crash left, each with what can be read of it."""
+        for path in sorted(self._layout.partial.glob("*.jsonl")):
+            with files.storage_errors():
+                data = path.read_bytes()
+            yield path, read_partial(data)
+
+
+def read_partial(data: bytes) -> Partial | None:
+    """Read a checkpoint as far as it is whole, or None. The reply is marked as cut off."""
+    lines = data.split(b"\n")[:-1]  # what follows the last line break is torn
+    try:
+        fields = orjson.loads(lines[0])
+        conversation_id = fields.pop("conversation_id")
+        reply = as_message({**fields, "incomplete": True, "error": CUT_OFF})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    pieces = []
+    with suppress(ValueError):  # the pieces before a bad one are good
+        for line in lines[1:]:
+            pieces.append(orjson.loads(line))
+    text = "".join(piece for piece in pieces if isinstance(piece, str))
+    return Partial(str(conversation_id), replace(reply, content=text))

@@ -1,0 +1,180 @@
+"""Whatever a file's layout, every message that can be read in it survives; nothing here touches a file.
+
+For documents that are not in the line form of `document`: torn in the middle of an append, edited by hand,
+or written by an older version as one whole JSON object, indented or not.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple, TypeGuard
+
+from core import clock
+from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, POSITION_BITS
+from self_agent.storage.document import (
+    CLOSING,
+    SEPARATOR,
+    TIMESTAMP_LENGTH,
+    Fields,
+    Irregular,
+    dump,
+    header_line,
+    load,
+    parse_header,
+)
+
+HEADER = (
+    "conversation_id",
+    "number",
+    "user_id",
+    "name",
+    "system_prompt",
+    "model",
+    "project_id",
+    "created_at",
+    "updated_at",
+)
+_TEXTS = ("name", "system_prompt", "model")
+_NOT_KEPT = frozenset({*HEADER, "messages", "summary", "is_deleted", "deleted_at"})
+_JUNK = b" \t\r\0,]}"  # what may stand behind a whole message on its line: a torn closing, zeros of a lost block
+
+
+class Salvaged(NamedTuple):
+    """What could be read of a file; `lost` says that something a person wrote could not."""
+
+    header: Fields
+    messages: list[Fields]
+    lost: bool
+
+
+def salvage(data: bytes) -> Salvaged:
+    """Read a document in any layout. Raises Irregular when not even its header can be read."""
+    try:
+        return _whole(_load_leniently(data))
+    except ValueError:
+        return _by_lines(data)
+
+
+def _load_leniently(data: bytes) -> Any:
+    try:
+        return load(data)
+    except Irregular:  # the standard library also takes a byte order mark, NaN and halves of surrogate pairs
+        return json.loads(data.decode("utf-8-sig"))
+
+
+def _whole(document: Any) -> Salvaged:
+    messages = document.get("messages") if isinstance(document, dict) else None
+    if not isinstance(messages, list):
+        raise Irregular
+    good = [fields for fields in messages if _is_message(fields)]
+    return Salvaged(document, good, lost=len(good) != len(messages))
+
+
+def _by_lines(data: bytes) -> Salvaged:
+    header, end = parse_header(data)
+    messages: list[Fields] = []
+    bad = lost = False
+    for line in data[end + 1 :].split(b"\n"):
+        if not line.strip(_JUNK):
+            continue
+        fields, rest = _start_of(line)
+        if fields is None or rest.strip(_JUNK):
+            bad = True
+        if fields is not None:
+            messages.append(fields)
+            lost = lost or bad  # a torn append leaves nothing whole behind its tear
+    # An editor writes the closing after its mistake; an append that was torn did not get there.
+    return Salvaged(header, messages, lost or (bad and data.rstrip().endswith(CLOSING.strip())))
+
+
+def _start_of(line: bytes) -> tuple[Fields | None, bytes]:
+    """Return the whole message that a line starts with, if any, and what follows it."""
+    text = line.decode("utf-8", "replace")
+    try:
+        fields, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return None, line
+    return (fields, text[end:].encode()) if _is_message(fields) else (None, line)
+
+
+def _is_message(fields: Any) -> bool:
+    return isinstance(fields, dict) and isinstance(fields.get("role"), str) and isinstance(fields.get("content"), str)
+
+
+def heading(found: Fields, conversation_id: str, number: int) -> Fields:
+    """Return a header with every field there must be; unknown ones are kept."""
+    config = found.get("config")
+    created_at = timestamp_or(found.get("created_at"), clock.now())
+    header: Fields = {
+        "conversation_id": conversation_id,
+        "number": number,
+        "user_id": text_or_none(found.get("user_id")) or LOCAL_USER,
+        "name": text_or_none(found.get("name")),
+        "system_prompt": text_or_none(found.get("system_prompt")),
+        "model": text_or_none(found.get("model") or (config.get("model") if isinstance(config, dict) else None)),
+        "project_id": found["project_id"] if is_number(found.get("project_id")) else 0,
+        "created_at": created_at,
+        "updated_at": timestamp_or(found.get("updated_at"), created_at),
+    }
+    return {**header, **{key: value for key, value in found.items() if key not in _NOT_KEPT}}
+
+
+def is_heading(header: Fields, conversation_id: str) -> bool:
+    """Say whether a header is as this store writes it for this id."""
+    return (
+        header.get("conversation_id") == conversation_id
+        and is_number(header.get("number"))
+        and header["number"] <= MAX_NUMBER
+        and text_or_none(header.get("user_id")) is not None
+        and all(isinstance(header.get(name, 0), (str, type(None))) for name in _TEXTS)
+        and type(header.get("project_id")) is int
+        and all(len(header.get(name) or "") == TIMESTAMP_LENGTH for name in ("created_at", "updated_at"))
+    )
+
+
+def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
+    """Return the pieces of a document in the line form that holds what was found."""
+    header = heading(found.header, conversation_id, number)
+    pieces = [header_line(header), b"\n"]
+    time = header["created_at"]
+    for fields, position in zip(found.messages, _positions(found.messages), strict=True):
+        time = timestamp_or(fields.get("timestamp"), time)
+        pieces += [_line({**fields, "id": number << POSITION_BITS | position, "timestamp": time}), SEPARATOR]
+    pieces[-1] = CLOSING if found.messages else CLOSING[1:]
+    return pieces if found.messages else [pieces[0], CLOSING]
+
+
+def _line(fields: Fields) -> bytes:
+    ordered = {key: fields.pop(key) for key in ("id", "role", "content", "timestamp")}
+    return dump({**ordered, **fields})
+
+
+def _positions(messages: list[Fields]) -> list[int]:
+    """Keep the positions of messages that have one of their own, and give the others what follows the last."""
+    kept: list[int] = []
+    used: set[int] = set()
+    for fields in messages:
+        found = fields.get("id")
+        position = found & MAX_POSITION if is_number(found) and found >> POSITION_BITS else 0
+        kept.append(0 if position in used else position)
+        used.add(position)
+    top = max(used, default=0)
+    return [position or (top := top + 1) for position in kept]
+
+
+def is_number(value: Any) -> TypeGuard[int]:
+    """Say whether a value can be a number of a conversation, a project or a message."""
+    return type(value) is int and 0 < value <= MAX_NUMBER << POSITION_BITS | MAX_POSITION
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a text that says something, or None."""
+    return value if isinstance(value, str) and value else None
+
+
+def timestamp_or(value: Any, fallback: str) -> str:
+    """Return a time in the form of `core.clock`; `fallback` for what is no time."""
+    try:
+        return clock.normalize(value)
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
+        return fallback

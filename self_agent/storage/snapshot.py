@@ -1,0 +1,72 @@
+"""`catalog.json`: the catalog as it was last saved, so that a start reads only the documents that changed since.
+
+Derived: a missing or broken one costs time at the next start, nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
+import orjson
+
+from core import files
+from self_agent.storage.catalog import Catalog, Entry
+from self_agent.storage.layout import file_stem
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raise it when the fields of a row change: an older snapshot is then left unread
+_FIELDS = tuple(Entry.__dataclass_fields__)[: list(Entry.__dataclass_fields__).index("mtime_ns") + 1]
+_OPENING = b'{"format": %d, "rows": [\n' % FORMAT
+_CLOSING = b"null]}\n"  # so that each row can end with a comma
+_row = attrgetter(*_FIELDS)
+
+
+def save(path: Path, catalog: Catalog) -> None:
+    """Write the snapshot."""
+    catalog.is_dirty = False
+    try:
+        files.replace_file(path, _lines(catalog))
+    except BaseException:
+        catalog.is_dirty = True
+        raise
+
+
+def _lines(catalog: Catalog) -> Iterator[bytes]:
+    yield _OPENING
+    for batch in catalog.batches():
+        yield b"".join([orjson.dumps(_row(entry)) + b",\n" for entry in batch])
+    yield _CLOSING
+
+
+def load(path: Path) -> dict[str, Entry]:
+    """Return the entries of the last snapshot by the stems of their files; none if it cannot be used."""
+    try:
+        with path.open("rb") as lines:
+            if next(lines, b"") != _OPENING:
+                raise ValueError("not a snapshot of this version")
+            return {file_stem(entry.id): entry for entry in _entries(lines)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        log.info("the snapshot of the catalog is not used (%s); reading every conversation", type(error).__name__)
+        return {}
+
+
+def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
+    intern = sys.intern  # a few users and models, named by many conversations
+    for line in lines:
+        if line == _CLOSING:
+            return
+        entry = Entry(*orjson.loads(line[:-2]))
+        entry.user_id = intern(entry.user_id)
+        if entry.model is not None:
+            entry.model = intern(entry.model)
+        if entry.system_prompt is not None:
+            entry.system_prompt = intern(entry.system_prompt)
+        yield entry
+    raise ValueError("the snapshot is cut off")

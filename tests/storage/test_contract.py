@@ -1,0 +1,333 @@
+"""What every store promises, whatever it keeps its conversations in."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from core.errors import Conflict, NotFound, StorageError
+from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
+from self_agent.storage.base import Store
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def texts(messages: list[Message]) -> list[str]:
+    return [message.content for message in messages]
+
+
+def fill(store: Store, count: int, conversation_id: str = "c") -> list[Message]:
+    store.create(conversation_id, "u")
+    return store.append(conversation_id, *(user(f"m{n}") for n in range(count)))
+
+
+def test_created_conversation_is_found(store: Store) -> None:
+    """What was created is found by its id and by its number, with all that was given."""
+    made = store.create("c", "u", title="t", system_prompt="s", model="m", project_id=0)
+    assert (made.title, made.system_prompt, made.model, made.user_id) == ("t", "s", "m", "u")
+    assert made.created_at == made.updated_at
+    assert store.get("c") == store.by_number(made.number) == made
+
+
+def test_unknown_conversation_is_none(store: Store) -> None:
+    """Looking up what is not there is not an error; using it is."""
+    assert store.get("c") is None
+    assert store.by_number(1) is None
+    for use in (store.messages, store.reserve, store.delete, store.update, store.append):
+        with pytest.raises(NotFound):
+            use("c")
+    with pytest.raises(NotFound):
+        store.latest("c", 1)
+    with pytest.raises(NotFound):
+        store.checkpoint("c", Message("assistant", "", id=1), "x")
+
+
+def test_taken_id_is_conflict(store: Store) -> None:
+    """An id that is taken stays with whom it belongs to; ids that differ in case are different."""
+    store.create("c", "u")
+    with pytest.raises(Conflict):
+        store.create("c", "v")
+    assert store.create("C", "v").number == 2
+
+
+def test_append_fills_in_messages(store: Store) -> None:
+    """Appended messages come back with ids of their conversation and rising times, and are read as returned."""
+    store.create("c", "u")
+    full = Message(
+        "assistant",
+        '🙂 é \u2028 " \\ \n\x00',
+        model="m",
+        incomplete=True,
+        error="e",
+        reasoning="r",
+        sources=[{"url": "x", "is_deleted": True}],
+        usage={"n": 1},
+    )
+    stored = store.append("c", user("a"), full)
+    assert store.messages("c") == stored
+    assert [number_of(message.id) for message in stored] == [1, 1]
+    assert stored[0].id < stored[1].id
+    assert stored[0].timestamp < stored[1].timestamp
+    assert stored[1].content == full.content
+
+
+def test_append_of_nothing(store: Store) -> None:
+    """Appending no messages is harmless."""
+    store.create("c", "u")
+    assert store.append("c") == []
+
+
+def test_heading_follows_its_messages(store: Store) -> None:
+    """Count, first words, summary and time of update follow what was appended."""
+    made = store.create("c", "u")
+    store.append("c", Message("system", "s"), user("x" * 50), Message("assistant", "y" * 500))
+    found = store.get("c")
+    assert found
+    assert (found.count, found.first, found.summary) == (3, "x" * NAME_LENGTH, "y" * SUMMARY_LENGTH)
+    assert found.name == "x" * NAME_LENGTH
+    assert found.updated_at > made.updated_at
+
+
+def test_pages_of_messages(store: Store) -> None:
+    """Any page of messages is what a slice of all of them is."""
+    everything = fill(store, 25)
+    for offset in (0, 1, 10, 24, 25, 99):
+        for limit in (0, 1, 7, 100, None):
+            stop = None if limit is None else offset + limit
+            assert store.messages("c", offset=offset, limit=limit) == everything[offset:stop]
+    for limit in (0, 1, 7, 25, 100):
+        assert store.latest("c", limit) == everything[25 - min(limit, 25) :]
+
+
+def test_hidden_messages_are_gone(store: Store) -> None:
+    """Hidden messages are in no page and not counted; hiding again, or something unknown, counts nothing."""
+    stored = fill(store, 10)
+    hidden = [stored[0].id, stored[4].id, stored[9].id]
+    assert store.hide([*hidden, hidden[0], 7, stored[9].id + 50]) == 3
+    assert store.hide(hidden) == 0
+    assert texts(store.messages("c")) == ["m1", "m2", "m3", "m5", "m6", "m7", "m8"]
+    assert texts(store.messages("c", offset=3, limit=2)) == ["m5", "m6"]
+    assert texts(store.latest("c", 3)) == ["m6", "m7", "m8"]
+    found = store.get("c")
+    assert found
+    assert (found.count, found.first, found.summary) == (7, "m1", "m8")
+    with pytest.raises(NotFound):
+        store.message(hidden[0])
+    with pytest.raises(NotFound):
+        store.edit(hidden[0], "x")
+
+
+def test_hide_many_over_conversations(store: Store) -> None:
+    """One call hides messages of several conversations, and all of one."""
+    a = fill(store, 20, "a")
+    b = fill(store, 3, "b")
+    assert store.hide([message.id for message in a] + [b[1].id]) == 21
+    assert store.messages("a") == store.latest("a", 5) == []
+    assert texts(store.messages("b")) == ["m0", "m2"]
+    assert store.append("a", user("again"))[0].id > a[-1].id
+
+
+def test_edit_replaces_content(store: Store) -> None:
+    """An edited message keeps its id, place and time, and says when it was edited; headings follow."""
+    stored = fill(store, 3)
+    changed = store.edit(stored[0].id, "longer than it was before")
+    assert (changed.id, changed.timestamp) == (stored[0].id, stored[0].timestamp)
+    assert changed.edited_at
+    assert store.message(stored[0].id) == changed
+    assert store.messages("c") == [changed, *stored[1:]]
+    store.edit(stored[2].id, "last")
+    found = store.get("c")
+    assert found
+    assert (found.first, found.summary) == ("longer tha", "last")
+
+
+def test_message_by_its_id(store: Store) -> None:
+    """A message is found by its id alone; an id that is nobody's is not found."""
+    stored = fill(store, 3)
+    assert store.message(stored[1].id) == stored[1]
+    for unknown in (0, 5, stored[2].id + 1, 99 << 20 | 1):
+        with pytest.raises(NotFound):
+            store.message(unknown)
+        with pytest.raises(NotFound):
+            store.edit(unknown, "x")
+
+
+def test_reserved_id_is_used_later(store: Store) -> None:
+    """A reserved id belongs to the reply it was taken for, even when later messages come first."""
+    fill(store, 1)
+    reserved = store.reserve("c")
+    assert store.append("c", user("q"))[0].id > reserved
+    reply = store.append("c", Message("assistant", "a", id=reserved))[0]
+    assert reply.id == reserved
+    assert store.message(reserved) == reply
+    assert texts(store.messages("c")) == ["m0", "q", "a"]
+
+
+def test_invented_id_is_refused(store: Store) -> None:
+    """An id that was not reserved is a bug of the caller, and nothing is stored."""
+    fill(store, 1)
+    with pytest.raises(ValueError, match="reserve"):
+        store.append("c", user("x"), Message("assistant", "a", id=(1 << 20) + 9))
+    assert texts(store.messages("c")) == ["m0"]
+
+
+def test_full_conversation_says_so(store: Store) -> None:
+    """A conversation that holds as many messages as ids allow refuses another."""
+    store.create("c", "u")
+    with pytest.raises(StorageError, match="full"):
+        store.append("c", *[user("x")] * (MAX_POSITION + 1))
+    assert store.messages("c") == []
+
+
+def test_lists_are_newest_first(store: Store) -> None:
+    """A user's conversations come newest update first, in pages, and nobody else's among them."""
+    for name in "abcd":
+        store.create(name, "u")
+    store.create("other", "v")
+    store.append("b", user("x"))
+    store.update("a", title="t")
+    page = store.conversations("u")
+    assert [c.id for c in page.items] == ["a", "b", "d", "c"]
+    assert page.total == 4
+    page = store.conversations("u", offset=1, limit=2)
+    assert ([c.id for c in page.items], page.total) == (["b", "d"], 4)
+    assert store.conversations("nobody").total == 0
+
+
+def test_update_sets_fields(store: Store) -> None:
+    """Only the fields that are named change, and `None` takes a value away."""
+    made = store.create("c", "u", title="t", system_prompt="s", model="m")
+    changed = store.update("c", title="new", model=None)
+    assert (changed.title, changed.system_prompt, changed.model) == ("new", "s", None)
+    assert changed.updated_at > made.updated_at
+    assert store.get("c") == changed
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_deleted_conversation_frees_id(store: Store, keep: bool) -> None:
+    """A deleted conversation is nowhere; its id can be used again, its number and message ids never are."""
+    stored = fill(store, 3)
+    store.hide([stored[0].id])
+    assert store.delete("c", keep=keep) == 2
+    assert store.get("c") is None
+    assert store.by_number(1) is None
+    assert store.conversations("u").total == 0
+    with pytest.raises(NotFound):
+        store.message(stored[1].id)
+    assert store.hide([stored[1].id]) == 0
+    assert store.create("c", "u").number == 2
+    assert store.messages("c") == []
+
+
+def test_projects_come_and_go(store: Store) -> None:
+    """Projects are a user's own; deleting one leaves its conversations in none; its id is not used again."""
+    first = store.create_project("u", "one")
+    second = store.create_project("u", "two")
+    store.create_project("v", "other")
+    store.create("c", "u", project_id=second.id)
+    store.create("d", "u")
+    assert [p.name for p in store.projects("u")] == ["one", "two"]
+    assert [c.id for c in store.conversations("u", project_id=second.id).items] == ["c"]
+    assert store.conversations("u", project_id=0).total == 1
+    assert store.rename_project(first.id, "uno") == store.project(first.id)
+    store.delete_project(second.id)
+    assert store.project(second.id) is None
+    found = store.get("c")
+    assert found
+    assert found.project_id == 0
+    assert store.create_project("u", "three").id == 4
+    for use in (store.delete_project, lambda key: store.rename_project(key, "x")):
+        with pytest.raises(NotFound):
+            use(second.id)
+
+
+def test_checkpoints_leave_no_trace(store: Store) -> None:
+    """A reply that was checkpointed and then appended is there once."""
+    fill(store, 1)
+    reply = Message("assistant", "", id=store.reserve("c"))
+    store.checkpoint("c", reply, "par")
+    store.checkpoint("c", reply, "tial")
+    store.append("c", Message("assistant", "partial", id=reply.id))
+    store.discard_checkpoint("c")
+    store.discard_checkpoint("c")
+    assert texts(store.messages("c")) == ["m0", "partial"]
+
+
+def test_many_threads_one_conversation(store: Store) -> None:
+    """Sixteen writers of one conversation lose nothing, and each finds its own messages in its own order."""
+    store.create("c", "u")
+
+    def write(name: int) -> None:
+        for n in range(20):
+            store.append("c", user(f"{name}:{n}"))
+
+    run_all(*(lambda name=name: write(name) for name in range(16)))
+    stored = store.messages("c")
+    assert len({message.id for message in stored}) == len(stored) == 320
+    for name in range(16):
+        mine = [message.content for message in stored if message.content.startswith(f"{name}:")]
+        assert mine == [f"{name}:{n}" for n in range(20)]
+
+
+def test_only_one_creates(store: Store) -> None:
+    """Of many threads that create the same conversation one does, and the others hear of it."""
+    outcomes: list[str] = []
+
+    def create() -> None:
+        try:
+            store.create("c", "u")
+            outcomes.append("made")
+        except Conflict:
+            outcomes.append("taken")
+
+    run_all(*[create] * 8)
+    assert sorted(outcomes) == ["made"] + ["taken"] * 7
+
+
+def test_delete_wins_over_append(store: Store) -> None:
+    """An append that comes after a delete finds nothing, and brings nothing back."""
+    for n in range(20):
+        store.create(f"c{n}", "u")
+
+        def write(name: str = f"c{n}") -> None:
+            try:
+                for _ in range(20):
+                    store.append(name, user("x"))
+            except NotFound:
+                pass
+
+        run_all(write, lambda name=f"c{n}": store.delete(name))
+        assert store.get(f"c{n}") is None
+        assert store.create(f"c{n}", "u").count == 0
+
+
+def test_lists_stay_sorted_under_load(store: Store) -> None:
+    """However writers overtake each other, a list is sorted by the times it shows."""
+    for n in range(8):
+        store.create(f"c{n}", "u")
+    run_all(*(lambda name=f"c{n}": [store.append(name, user("x")) for _ in range(20)] for n in range(8)))
+    times = [c.updated_at for c in store.conversations("u").items]
+    assert times == sorted(times, reverse=True)
+
+
+def test_closed_store_refuses(store: Store) -> None:
+    """After closing, which may be done twice, nothing works and everything says so."""
+    fill(store, 1)
+    assert store.ready()
+    store.close()
+    store.close()
+    for use in (lambda: store.get("c"), lambda: store.append("c", user("x")), lambda: store.projects("u")):
+        with pytest.raises(StorageError):
+            use()
+
+
+def run_all(*calls: object) -> None:
+    """Run calls at the same time, and wait for them."""
+    threads = [threading.Thread(target=call) for call in calls]  # type: ignore[arg-type]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
