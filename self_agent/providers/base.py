@@ -5,11 +5,25 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from self_agent.events import Chunk
 
 ChatMessage = dict[str, Any]  # {"role": "system" | "user" | "assistant", "content": str}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an upstream answered to a chat completion request, success or not.
+
+    `body` is its very bytes, as they come; it must be read to its end or closed.
+    """
+
+    status: int
+    content_type: str
+    headers: dict[str, str]
+    body: Iterator[bytes]
 
 
 class Cancellation:
@@ -55,6 +69,7 @@ class Provider(ABC):
 
     name: str  # for the banner, logs and /healthz
     context_tokens: int  # how much history and reply fit together
+    system_prompt: str = ""  # instructions for a conversation that has none
 
     @abstractmethod
     def stream(
@@ -74,6 +89,14 @@ class Provider(ABC):
         """
 
     @abstractmethod
+    def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
+        """Pass on the body of a `POST /v1/chat/completions`, stream or not, untouched.
+
+        The model is filled in where the body names none. An error status is passed back like any other
+        answer; only what never became one raises.
+        """
+
+    @abstractmethod
     def models(self, *, api_key: str | None = None) -> list[str]:
         """Return the names of the models that can be asked for. Raises like `stream`."""
 
@@ -83,6 +106,10 @@ class Provider(ABC):
 
     def check(self) -> None:
         """Raise ModelUnavailable if a question asked now could not be answered; never calls out."""
+
+    def status(self) -> dict[str, Any]:
+        """Return the model's `name` and `state` for /healthz, and what else there is to say; never calls out."""
+        return {"name": self.describe(), "state": "ready"}
 
     def start(self) -> None:
         """Begin in the background what must be ready before the first question."""

@@ -1,0 +1,126 @@
+"""A chat completion, whole or in chunks, is read into the events of a reply; no I/O.
+
+The shapes: https://platform.openai.com/docs/api-reference/chat-streaming, and what OpenRouter, DeepSeek,
+Ollama and Perplexity add to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from self_agent.events import Chunk, Delta, Info, Sources
+
+
+def error_in(chunk: Any) -> Any:
+    """Return the error that an upstream sends in the place of a chunk, after it has answered 200; else None."""
+    if not isinstance(chunk, dict):
+        return None
+    if chunk.get("object") == "error":  # older vLLM: the fields without a wrapping
+        return chunk
+    return chunk.get("error")
+
+
+class ReplyReader:
+    """Reads one reply and remembers what `Info` will say of it."""
+
+    def __init__(self) -> None:
+        self.begun = False  # something came that is at least an object
+        self.ended = False  # the upstream said so; a stream may also just stop
+        self._finish_reason: str | None = None
+        self._model: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._sources: dict[str, dict[str, Any]] = {}  # by URL, in the order they came
+
+    def read(self, chunk: Any) -> list[Chunk]:
+        """Return what a chunk object, or a whole completion, adds to the reply.
+
+        Raises ValueError if it is neither.
+        """
+        chunk = _mapping(chunk, "chunk")
+        events: list[Chunk] = []
+        self.begun = True
+        if self._note(chunk):
+            events.append(Info(model=self._model))  # at once: a reply that is stopped has an author too
+        known = len(self._sources)
+        if "citations" in chunk or "search_results" in chunk:
+            self._add_sources(_perplexity_sources(chunk))
+        choices = chunk.get("choices")
+        if choices:
+            choice = _mapping(_items(choices, "choices")[0], "choice")
+            if reason := choice.get("finish_reason"):
+                self._finish_reason, self.ended = str(reason), True
+            message = choice.get("message")  # a whole completion
+            self.ended = self.ended or bool(message)
+            delta = _mapping(choice.get("delta") or message, "delta")
+            if "annotations" in delta:
+                self._add_sources(_annotated_sources(delta))
+            reasoning = _text(delta.get("reasoning_content") or delta.get("reasoning"))
+            text = _text(delta.get("content"))
+            if text or reasoning:
+                events.append(Delta(text, reasoning))
+        if len(self._sources) > known:
+            events.append(Sources(list(self._sources.values())))
+        return events
+
+    def info(self) -> Info:
+        return Info(model=self._model, usage=self._usage, finish_reason=self._finish_reason)
+
+    def _note(self, chunk: dict[str, Any]) -> bool:
+        """Keep what `Info` needs; return whether the model was named for the first time."""
+        usage = chunk.get("usage")
+        if usage and isinstance(usage, dict):
+            self._usage = usage
+        model = chunk.get("model")
+        if model == self._model or not model or not isinstance(model, str):
+            return False
+        self._model = model
+        return True
+
+    def _add_sources(self, sources: Iterable[dict[str, Any]]) -> None:
+        for source in sources:
+            if isinstance(source.get("url"), str):
+                self._sources.setdefault(source["url"], {"type": "url", **source})
+
+
+def _perplexity_sources(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for result in _items(chunk.get("search_results"), "search_results"):  # first: they also have titles
+        if isinstance(result, dict):
+            yield {name: result[name] for name in ("url", "title", "date") if result.get(name)}
+    for url in _items(chunk.get("citations"), "citations"):
+        yield {"url": url, "title": url}
+
+
+def _annotated_sources(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for annotation in _items(delta["annotations"], "annotations"):
+        if isinstance(annotation, dict) and annotation.get("type") == "url_citation":
+            inner = annotation.get("url_citation")
+            fields = inner if isinstance(inner, dict) else annotation
+            yield {name: value for name, value in fields.items() if name != "type"}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    parts = [_mapping(part, "content part").get("text") or "" for part in _items(value, "content")]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a content part that is not text")
+    return "".join(parts)
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if value is None:
+        return {}
+    raise ValueError(f"a {what} that is not an object")
+
+
+def _items(value: Any, what: str) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if value is None:
+        return []
+    raise ValueError(f"{what} that are not a list")

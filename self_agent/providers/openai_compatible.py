@@ -1,0 +1,228 @@
+"""Any OpenAI-compatible API is asked in its own terms, and its answer relayed token by token as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import orjson
+from urllib3.exceptions import HTTPError
+
+from core.errors import ModelUnavailable, UpstreamError
+from self_agent.events import Chunk, Delta
+from self_agent.providers import upstream_errors
+from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
+from self_agent.providers.chat_chunks import ReplyReader, error_in
+from self_agent.providers.sse import SSEDecoder
+from self_agent.providers.upstream_client import Answer, UpstreamClient
+
+MODELS_SECONDS = 60.0  # how long the list of models is kept
+ERROR_BODY = 64 * 1024  # bytes of an error's body that are read for its message
+PASSED_HEADERS = ("cache-control", "retry-after", "x-request-id")
+DONE = b"[DONE]"
+COMPLETIONS = "/chat/completions"
+CLIENT_CLOSED_REQUEST = 499  # nginx's number for a request that nobody waits for any more
+
+T = TypeVar("T")
+
+
+class OpenAICompatible(Provider):
+    """An OpenAI-compatible API, such as OpenAI, Poe, DeepSeek, Ollama, llama.cpp or vLLM."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str = "",
+        model: str = "",
+        connect_timeout: float = 10.0,
+        read_timeout: float = 120.0,
+        retries: int = 2,
+        context_tokens: int = 32768,
+        keep_alive: bool = True,
+        name: str = "openai",
+    ) -> None:
+        """Raises StartupError if `base_url` is not an HTTP URL."""
+        self.name = name
+        self.context_tokens = context_tokens
+        self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries, keep_alive=keep_alive)
+        self._api_key = api_key
+        self._model = model
+        self._first_model = ""  # of the upstream's list, once it was needed
+        self._asks_usage = True  # until the upstream says that it does not know `stream_options`
+        self._models_lock = threading.Lock()
+        self._models: list[str] = []
+        self._models_until = 0.0
+
+    def describe(self) -> str:
+        return self._model or self._client.host
+
+    def close(self) -> None:
+        self._client.close()
+
+    def stream(
+        self,
+        messages: list[ChatMessage],
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Iterator[Chunk]:
+        cancel = cancel or Cancellation()
+        key = self._key(api_key)
+        name = model or self._default_model(key, cancel)
+        answer = self._ask({"model": name, "messages": messages, "stream": True}, key, cancel)
+        if answer is None:
+            return iter(())
+        self._raise_for_status(answer, key)
+        return _started(self._reply(answer, key, cancel))
+
+    def models(self, *, api_key: str | None = None) -> list[str]:
+        if api_key:
+            return self._list_models(self._key(api_key), Cancellation())
+        with self._models_lock:  # held while asking, so that many at once ask once
+            if time.monotonic() >= self._models_until:
+                self._models = self._list_models(self._key(None), Cancellation())
+                self._models_until = time.monotonic() + MODELS_SECONDS
+            return list(self._models)
+
+    def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
+        """Pass a chat completion request on as it is; see `Provider.complete`."""
+        cancel = cancel or Cancellation()
+        key = self._key(api_key)
+        named = self._with_model(body, key, cancel)
+        answer = self._client.send("POST", COMPLETIONS, named, key=key, cancel=cancel)
+        if answer is None:
+            return Completion(CLIENT_CLOSED_REQUEST, "text/plain", {}, iter(()))
+        headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+        return Completion(answer.status, answer.content_type, headers, _started(self._relay(answer, cancel)))
+
+    def _key(self, api_key: str | None) -> str:
+        return (api_key or self._api_key).strip()
+
+    def _with_model(self, body: bytes, key: str, cancel: Cancellation) -> bytes:
+        """Return the body to send: the very bytes where it names a model."""
+        try:
+            fields = orjson.loads(body)
+        except ValueError:
+            fields = None  # the upstream knows best how to refuse it
+        if isinstance(fields, dict) and not fields.get("model"):
+            return orjson.dumps({**fields, "model": self._default_model(key, cancel)})
+        return body
+
+    def _default_model(self, key: str, cancel: Cancellation) -> str:
+        """Return the configured model, else the upstream's first; "" if cancelled while asking for that."""
+        name = self._model or self._first_model
+        if not name:
+            names = self._list_models(key, cancel)
+            if not names and not cancel.cancelled:
+                raise ModelUnavailable(f"{self._client.where} lists no models; set OPENAI_MODEL")
+            name = self._first_model = names[0] if names else ""
+        return name
+
+    def _list_models(self, key: str, cancel: Cancellation) -> list[str]:
+        answer = self._client.send("GET", "/models", key=key, cancel=cancel)
+        if answer is None:
+            return []
+        self._raise_for_status(answer, key)
+        with contextlib.closing(answer):
+            try:
+                return [str(model["id"]) for model in orjson.loads(answer.read())["data"]]
+            except HTTPError as error:
+                raise upstream_errors.cut_off(error, self._client.where) from None
+            except (ValueError, LookupError, TypeError):
+                raise upstream_errors.nonsense("no list of models", self._client.where) from None
+
+    def _ask(self, body: dict[str, Any], key: str, cancel: Cancellation) -> Answer | None:
+        """Ask for a stream, with its usage at the end unless the upstream is known to refuse that."""
+        if not self._asks_usage:
+            return self._client.send("POST", COMPLETIONS, orjson.dumps(body), key=key, cancel=cancel)
+        with_usage = orjson.dumps({**body, "stream_options": {"include_usage": True}})
+        answer = self._client.send("POST", COMPLETIONS, with_usage, key=key, cancel=cancel)
+        if answer is None or answer.status != 400:
+            return answer
+        refusal = _error_body(answer)
+        if b"stream_options" not in refusal:
+            raise upstream_errors.refused(400, answer.headers, refusal, self._client.where, key)
+        self._asks_usage = False
+        return self._ask(body, key, cancel)
+
+    def _raise_for_status(self, answer: Answer, key: str) -> None:
+        if not 200 <= answer.status < 300:
+            body = _error_body(answer)
+            raise upstream_errors.refused(answer.status, answer.headers, body, self._client.where, key)
+
+    def _reply(self, answer: Answer, key: str, cancel: Cancellation) -> Generator[Chunk, None, None]:
+        """Yield what the answer says; after a nothing that `_started` takes."""
+        where = self._client.where
+        reader = ReplyReader()
+        with contextlib.closing(answer):
+            yield Delta()
+            try:
+                for data in _payloads(answer):
+                    if cancel.cancelled:
+                        return
+                    if data == DONE:
+                        reader.ended = True
+                        break
+                    chunk = orjson.loads(data)
+                    if error := error_in(chunk):
+                        raise upstream_errors.reported(error, where, key)
+                    yield from reader.read(chunk)
+            except HTTPError as error:
+                if not (reader.ended or cancel.cancelled):
+                    raise upstream_errors.cut_off(error, where) from None
+            except ValueError as error:
+                if not cancel.cancelled:
+                    raise upstream_errors.nonsense(f"what is no chat completion ({error})", where) from None
+            if cancel.cancelled:
+                return
+            if not reader.ended:
+                raise self._broken_off(answer, reader)
+            yield reader.info()
+            answer.finish()
+
+    def _broken_off(self, answer: Answer, reader: ReplyReader) -> UpstreamError:
+        if reader.begun or "event-stream" in answer.content_type:
+            return upstream_errors.cut_off(None, self._client.where)
+        return upstream_errors.nonsense("what is no chat completion", self._client.where)
+
+    def _relay(self, answer: Answer, cancel: Cancellation) -> Generator[bytes, None, None]:
+        """Yield the answer's bytes; after a nothing that `_started` takes."""
+        with contextlib.closing(answer):
+            yield b""
+            try:
+                for piece in answer:
+                    if cancel.cancelled:
+                        return
+                    yield piece
+            except HTTPError as error:
+                if not cancel.cancelled:
+                    raise upstream_errors.cut_off(error, self._client.where) from None
+
+
+def _started(generator: Generator[T, None, None]) -> Generator[T, None, None]:
+    """Run a generator to its first yield: closing one that never ran would skip its cleaning up."""
+    next(generator)
+    return generator
+
+
+def _payloads(answer: Answer) -> Iterator[bytes]:
+    """Yield the JSON texts of an answer; one, if the upstream does not stream."""
+    if "json" in answer.content_type:
+        yield answer.read()
+        return
+    decoder = SSEDecoder()
+    for piece in answer:
+        yield from decoder.feed(piece)
+
+
+def _error_body(answer: Answer) -> bytes:
+    with contextlib.closing(answer):
+        try:
+            return answer.read(ERROR_BODY)
+        except HTTPError:
+            return b""  # the status says enough

@@ -1,0 +1,380 @@
+"""The embedded model answers for itself, survives its crashes, and never outlives the server."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import requests
+
+from core.config import Settings
+from core.errors import ModelUnavailable, StartupError, UpstreamError
+from self_agent.events import Delta, Info
+from self_agent.providers import local, local_process
+from self_agent.providers.base import Cancellation, ChatMessage
+from self_agent.providers.local import LocalModel, local_model, progress_line
+from self_agent.providers.weights import REMEDY, Url, Weights, named, obtain
+from tests.providers.test_weights import FileServer, files, ignore, toy, unreachable  # noqa: F401 - a fixture
+
+NAME = "smollm2-135m"
+ROOT = Path(__file__).parents[2]
+LONG: list[ChatMessage] = [{"role": "user", "content": "Write a very long story about the sea."}]
+Start = Callable[..., LocalModel]
+
+
+@pytest.fixture(scope="session")
+def models_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder of the small model, kept in pytest's cache: it is downloaded once per checkout."""
+    assert request.config.cache is not None
+    folder = request.config.cache.mkdir("models")
+    obtain(named(NAME), folder, ignore)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_replies() -> Iterator[None]:
+    """Give the model a small context: so small a one sometimes talks until that is full, which takes a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_process, "CONTEXT_TOKENS", 256)
+        yield
+
+
+@pytest.fixture
+def start(models_dir: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start models, the small one unless other weights are given; they are closed at the end."""
+    started: list[LocalModel] = []
+
+    def start_one(weights: Weights | Path | None = None, folder: Path = models_dir, **options: Any) -> LocalModel:
+        started.append(LocalModel(weights or named(NAME), folder, log_file=tmp_path / "logs" / "model.log", **options))
+        started[-1].start()
+        return started[-1]
+
+    yield start_one
+    for model in started:
+        model.close()
+
+
+@pytest.fixture(scope="module")
+def model(short_replies: None, models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
+    """A model that is ready, and shared: whoever harms it starts one of their own."""
+    shared = LocalModel(named(NAME), models_dir, log_file=tmp_path_factory.mktemp("logs") / "model.log")
+    yield ready(shared)
+    shared.close()
+
+
+def ready(model: LocalModel) -> LocalModel:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            model.check()
+        except ModelUnavailable:
+            assert model.status()["state"] != "failed", model.status()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        else:
+            return model
+
+
+def failure(model: LocalModel) -> str:
+    """Wait for the failure and return its reason."""
+    deadline = time.monotonic() + 30
+    while model.status()["state"] != "failed":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(ModelUnavailable) as caught:
+        model.check()
+    assert caught.value.message == model.status()["error"]
+    return caught.value.message
+
+
+def answer(model: LocalModel, text: str = "Say hi.") -> str:
+    chunks = model.stream([{"role": "user", "content": text}])
+    return "".join(chunk.text for chunk in chunks if isinstance(chunk, Delta))
+
+
+def kill(model: LocalModel) -> None:
+    assert model._process is not None
+    os.kill(model._process.pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def url_of(model: LocalModel) -> str:
+    assert model._process is not None
+    return model._process.url
+
+
+def test_reply_names_the_embedded_model(model: LocalModel) -> None:
+    """Whatever model was asked for, the reply says which one answered."""
+    _, *deltas, last = model.stream(
+        [{"role": "user", "content": "What is the capital of France?"}], model="gpt-4o", api_key="somebody's"
+    )
+    assert any(delta.text for delta in deltas if isinstance(delta, Delta))
+    assert isinstance(last, Info)
+    assert last.model == NAME
+
+
+def test_completion_names_the_embedded_model(model: LocalModel) -> None:
+    """A request that is passed through is answered by the embedded model, and says so."""
+    response = model.complete(orjson.dumps({"model": "gpt-4o", "max_tokens": 3, "messages": LONG}))
+    assert response.status == 200
+    assert orjson.loads(b"".join(response.body))["model"] == NAME
+
+
+def test_ready_model_describes_itself(model: LocalModel) -> None:
+    """The list of models and /healthz name the one there is."""
+    assert model.describe() == NAME
+    assert model.models() == [NAME]
+    assert model.status() == {"name": NAME, "state": "ready", "progress": 1.0}
+    assert model.context_tokens == 4096
+
+
+def test_questions_in_a_row(model: LocalModel) -> None:
+    """A question right after a reply is answered, though llama.cpp has just closed the connection."""
+    assert all(answer(model, f"Say {number}. Answer with one word.") for number in range(8))
+
+
+def test_stop_frees_the_model(model: LocalModel) -> None:
+    """A reply that is stopped ends soon, and the next question need not wait for it."""
+    cancel = Cancellation()
+    for number, _ in enumerate(model.stream(LONG, cancel=cancel)):
+        if number == 3:
+            begun = time.monotonic()
+            cancel.cancel()
+    assert time.monotonic() - begun < 1
+    answer(model)
+    assert time.monotonic() - begun < 15
+
+
+def test_question_over_the_context(model: LocalModel) -> None:
+    """A question that does not fit fails with words a person understands."""
+    with pytest.raises(UpstreamError, match="more than the 4096 tokens"):
+        answer(model, "word " * 5000)
+
+
+def test_other_refusals_pass_through(model: LocalModel) -> None:
+    """What else llama.cpp refuses is told in its own words, and is no crash."""
+    with pytest.raises(UpstreamError, match=r"answered [45]00"):
+        list(model.stream([{"role": "user", "content": 5}]))
+    assert model.status()["state"] == "ready"
+
+
+def test_strangers_are_refused(model: LocalModel) -> None:
+    """Without the key nobody on this machine can use the model, and no web page can read an answer."""
+    url = url_of(model)
+    refused = requests.post(f"{url}/v1/chat/completions", json={"messages": LONG}, timeout=5)
+    assert refused.status_code == 401
+    health = requests.get(f"{url}/health", headers={"Origin": "http://evil.example"}, timeout=5)
+    assert not health.headers.get("Access-Control-Allow-Origin")
+    assert requests.get(url, timeout=5).status_code == 404
+
+
+def test_loading_model_answers_503(start: Start) -> None:
+    """A question while the model is being loaded is told so, and when to come back."""
+    model = start()
+    with pytest.raises(ModelUnavailable, match=f"the model {NAME} is being loaded; try again shortly") as caught:
+        list(model.stream(LONG))
+    assert caught.value.retry_after == 2
+    assert ready(model).status()["state"] == "ready"
+
+
+def test_download_tells_how_far(files: FileServer, start: Start, tmp_path: Path) -> None:  # noqa: F811
+    """A question while the weights are on their way is told how far they are; a stop ends the download."""
+    files.hold.clear()
+    model = start(toy(files.source), tmp_path)
+    while model.status()["state"] == "loading" or model.status()["progress"] < 0.45:
+        time.sleep(0.01)
+    with pytest.raises(ModelUnavailable, match=r"toy is being downloaded: 4\d % of 0 MB; try again shortly"):
+        model.check()
+    threading.Timer(0.2, files.hold.set).start()
+    model.close()
+    assert failure(model) == "the server is stopping"
+
+
+def test_failed_download_is_tried_again(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is told for a minute; a question after that tries again."""
+    model = start(toy(unreachable()), tmp_path)
+    assert "cannot be reached" in failure(model)
+    thread = model._thread
+    model.start()
+    assert model._thread is thread
+    monkeypatch.setattr(local, "FAILURE_LASTS", 0.0)
+    with pytest.raises(ModelUnavailable):
+        model.check()
+    assert model._thread is not thread
+
+
+def test_file_that_is_no_model(start: Start, tmp_path: Path) -> None:
+    """A file that looks like a model and is none fails with the reason and the remedy."""
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"GGUF\3\0\0\0 tokenizer.chat_template")
+    message = failure(start(path))
+    assert "not a model that llama.cpp can load" in message
+    assert message.endswith(REMEDY)
+
+
+def test_missing_file_is_told(start: Start, tmp_path: Path) -> None:
+    """A LOCAL_MODEL_PATH that names no file is told at the first question."""
+    model = start(tmp_path / "none.gguf")
+    assert "LOCAL_MODEL_PATH cannot be read" in failure(model)
+    assert model.describe() == "none"
+
+
+def test_log_that_cannot_be_written(models_dir: Path, tmp_path: Path) -> None:
+    """What nobody foresaw ends as a failure with a remedy too, and not as a thread that died."""
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    model = LocalModel(named(NAME), models_dir, log_file=tmp_path / "logs" / "model.log")
+    model.start()
+    assert "cannot be started" in failure(model)
+    model.close()
+
+
+def test_crash_is_repaired(start: Start) -> None:
+    """After a crash the next question starts the model again, twice a minute and no more often."""
+    model = ready(start())
+    for _ in range(2):
+        kill(model)
+        assert answer(model)
+    kill(model)
+    with pytest.raises(ModelUnavailable, match="crashed 3 times within a minute"):
+        answer(model)
+    assert "LOCAL_MODEL_PATH" in failure(model)
+
+
+def test_crash_fails_the_reply(start: Start) -> None:
+    """A reply that the crash interrupts fails, after what had come of it."""
+    model = ready(start())
+    reply = model.stream(LONG)
+    assert next(reply)
+    kill(model)
+    with pytest.raises(UpstreamError):
+        list(reply)
+
+
+def test_crash_while_loading_is_told(start: Start) -> None:
+    """A process that ends before it is ready leaves a reason, not a wait."""
+    model = start()
+    while model._process is None:
+        time.sleep(0.001)
+    kill(model)
+    assert "its process ended" in failure(model)
+
+
+def test_close_ends_everything(start: Start) -> None:
+    """After `close`, also in the middle of loading and called twice, no process and no question is left."""
+    model = start()
+    while model._process is None:
+        time.sleep(0.001)
+    model.close()
+    model.close()
+    assert model._process.ended()
+    assert failure(model) == "the server is stopping"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no SIGINT for one process")
+def test_child_minds_only_its_parent(models_dir: Path, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM leave the child running; the death of its parent, even by SIGKILL, ends it."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    command = [sys.executable, str(script), str(models_dir), str(tmp_path / "model.log")]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = json.loads(parent.stdout.readline())
+        os.kill(child["pid"], signal.SIGINT)
+        os.kill(child["pid"], signal.SIGTERM)
+        time.sleep(0.2)
+        assert answers(child["url"])
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while answers(child["url"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+PARENT = """
+import json, sys, time
+from pathlib import Path
+from tests.providers.test_local import LocalModel, named, ready, url_of, NAME
+
+model = ready(LocalModel(named(NAME), Path(sys.argv[1]), log_file=Path(sys.argv[2])))
+print(json.dumps({"pid": model._process.pid, "url": url_of(model)}), flush=True)
+time.sleep(60)
+"""
+
+
+def test_key_is_hard_to_find(start: Start, tmp_path: Path) -> None:
+    """The key is in no log, and what llama.cpp says goes to its log file."""
+    model = ready(start())
+    answer(model, "A secret question")
+    text = (tmp_path / "logs" / "model.log").read_text()
+    assert "model loaded" in text
+    assert "secret" not in text
+    assert not re.search(r"\b[\w-]{43}\b", text)
+
+
+def test_settings_choose_the_weights(tmp_path: Path) -> None:
+    """LOCAL_MODEL_PATH goes before LOCAL_MODEL, and a wrong name stops the start."""
+    assert local_model(Settings(data_dir=tmp_path)).describe() == "qwen2.5-coder-1.5b"
+    assert local_model(Settings(data_dir=tmp_path, local_model=NAME)).describe() == NAME
+    assert local_model(Settings(data_dir=tmp_path, local_model_path="~/my-model.gguf")).describe() == "my-model"
+    with pytest.raises(StartupError, match="LOCAL_MODEL"):
+        local_model(Settings(data_dir=tmp_path, local_model="gpt-4"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the download is one line that is drawn again and ends when it ends."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    show = progress_line("toy")
+    for done in (500_000, 500_001, 1_000_000):
+        show(done, 1_000_000)
+    half, whole = "#" * 12 + " " * 13, "#" * 25
+    assert terminal.getvalue() == f"\r[{half}] toy:  50 % of 1 MB\r[{whole}] toy: 100 % of 1 MB\n"
+
+
+def test_log_tells_every_tenth(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a terminal the log has a line every 10 %."""
+    caplog.set_level(logging.INFO)
+    show = progress_line("toy")
+    for done in range(1, 1001):
+        show(done, 1000)
+    assert [record.message.split()[2] for record in caplog.records] == [str(tenth * 10) for tenth in range(11)]
+
+
+def test_smallest_answers_instead(models_dir: Path, start: Start) -> None:
+    """When the wanted weights cannot be had, the smallest ones answer, under their own name."""
+    nowhere = Weights("wanted", "wanted.gguf", 10, "0" * 64, "MIT", (Url("http://127.0.0.1:1/wanted.gguf"),))
+    model = ready(start(nowhere, models_dir, fallback=named(NAME)))
+    assert model.describe() == NAME
+    assert NAME in model.system_prompt
+    assert answer(model)
+
+
+def test_proxy_is_not_asked(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names is no way to a process on this computer."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert answer(model)
