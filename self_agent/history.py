@@ -1,0 +1,51 @@
+"""What of a conversation the model is shown: the instructions, then the newest messages that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from self_agent.models import Message
+from self_agent.providers.base import ChatMessage
+
+BYTES_PER_TOKEN = 3  # English has about 4 bytes a token, Chinese 3 or more: no text is underestimated by much
+TOKENS_PER_MESSAGE = 8  # what a chat template puts around each message
+REPLY_SHARE = 4  # a quarter of the context is left for the reply
+
+
+def tokens(text: str) -> int:
+    """Estimate how many tokens a message takes; no model's own tokenizer is at hand for every upstream."""
+    return len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE
+
+
+def fit(system_prompt: str, newest_first: Iterable[Message], context_tokens: int) -> list[ChatMessage]:
+    """Choose the newest messages that fit beside the system prompt, oldest first.
+
+    The newest message is always sent, however long. None is empty, user and assistant alternate (neighbours
+    of one role are joined), the first after the instructions is the user's. System messages inside the
+    conversation join the instructions: many chat templates accept only one, at the beginning.
+    """
+    room = context_tokens - context_tokens // REPLY_SHARE - tokens(system_prompt)
+    chosen: list[Message] = []
+    for message in newest_first:
+        room -= tokens(message.content)
+        if chosen and room < 0:
+            break
+        if message.content.strip():
+            chosen.append(message)
+    chosen.reverse()
+    instructions = [system_prompt, *(m.content for m in chosen if m.role == "system")]
+    talk = _alternate(m for m in chosen if m.role != "system")
+    while len(talk) > 1 and talk[0]["role"] != "user":
+        talk.pop(0)
+    head = "\n\n".join(text for text in instructions if text.strip())
+    return [{"role": "system", "content": head}, *talk] if head else talk
+
+
+def _alternate(messages: Iterable[Message]) -> list[ChatMessage]:
+    talk: list[ChatMessage] = []
+    for message in messages:
+        if talk and talk[-1]["role"] == message.role:
+            talk[-1]["content"] += "\n\n" + message.content
+        else:
+            talk.append({"role": message.role, "content": message.content})
+    return talk

@@ -1,0 +1,110 @@
+"""Taking in the folder of an older self_agent backend: `data/<id>.json`, a whole document each.
+
+Nothing in that folder is changed. A conversation that is here already is left as it is, so the import can
+be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from core import clock
+from core.errors import AppError
+from self_agent.models import LOCAL_USER, NAME_LENGTH, ROLES, Message, check_id
+from self_agent.storage import Store
+
+
+class NotLegacy(ValueError):
+    """Raised when a file is not a conversation of the older backend; says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file: `state` is `imported`, `skipped` or `failed`."""
+
+    file: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """A conversation as the older backend wrote it."""
+
+    id: str
+    title: str | None
+    model: str | None
+    created_at: str
+    messages: list[Message]
+    dropped: int  # messages without content, which this store does not keep
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files that may hold a conversation, oldest change first."""
+    return sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def take_in(store: Store, path: Path) -> Outcome:
+    """Import one file."""
+    try:
+        legacy = parse(path.read_bytes(), path.stem)
+        if store.get(legacy.id) is not None:
+            return Outcome(path.name, "skipped", f"{legacy.id} is here already")
+        store.create(legacy.id, LOCAL_USER, title=legacy.title, model=legacy.model, created_at=legacy.created_at)
+        if legacy.messages:
+            store.append(legacy.id, *legacy.messages)
+    except NotLegacy as error:
+        return Outcome(path.name, "failed", str(error))
+    except AppError as error:
+        return Outcome(path.name, "failed", error.message)
+    except OSError as error:
+        return Outcome(path.name, "failed", error.strerror or "cannot be read")
+    dropped = f", {legacy.dropped} without content left out" if legacy.dropped else ""
+    return Outcome(path.name, "imported", f"{len(legacy.messages)} messages{dropped}")
+
+
+def parse(data: bytes, stem: str) -> Legacy:
+    """Read a document; `stem`, the file's name, is the id if the document names none. Raises NotLegacy."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotLegacy(f"not JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("messages"), list):
+        raise NotLegacy("not a conversation: it has no list of messages")
+    conversation_id = check_id(str(document.get("conversation_id") or stem))
+    messages = list(_messages(document["messages"]))
+    kept = [message for message in messages if message.content.strip()]
+    config = document.get("config")
+    return Legacy(
+        id=conversation_id,
+        title=_title(document.get("name"), kept),
+        model=str(config["model"]) if isinstance(config, dict) and config.get("model") else None,
+        created_at=_time(document.get("created_at")) or (kept[0].timestamp if kept else clock.now()),
+        messages=kept,
+        dropped=len(messages) - len(kept),
+    )
+
+
+def _messages(rows: list[Any]) -> Iterator[Message]:
+    for place, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or row.get("role") not in ROLES or not isinstance(row.get("content"), str):
+            raise NotLegacy(f"message {place} is not a role ({', '.join(sorted(ROLES))}) with a text")
+        yield Message(row["role"], row["content"], timestamp=_time(row.get("timestamp")) or clock.now())
+
+
+def _title(name: Any, messages: list[Message]) -> str | None:
+    """Return a name that somebody gave; the older backend also stored the one it made from the first message."""
+    first = next((message.content for message in messages if message.role == "user"), "")
+    return name if isinstance(name, str) and name and name != first[:NAME_LENGTH] else None
+
+
+def _time(value: Any) -> str:
+    try:
+        return clock.normalize(value) if isinstance(value, str) else ""
+    except ValueError:
+        return ""

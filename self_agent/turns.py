@@ -1,0 +1,229 @@
+"""A turn is a job of the server, not of the request: it ends in the store whoever is still listening.
+
+It stores the user's message, asks the model, and stores the reply. Turns of one conversation run one after
+the other, in the order in which they were submitted. The model, a failure or a stop ends a turn: whichever
+comes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from core.errors import AppError, ModelUnavailable, UpstreamError
+from self_agent.events import Chunk, Done, Failed
+from self_agent.models import Message
+from self_agent.providers.base import Cancellation
+from self_agent.storage.base import Store
+from self_agent.turn import Turn
+
+log = logging.getLogger(__name__)
+
+Ask = Callable[[Cancellation], Iterator[Chunk]]
+Listener = Callable[[Turn], None]
+
+STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
+
+
+class Turns:
+    """All turns that are running or waiting to run."""
+
+    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0) -> None:
+        self._store = store
+        self._checkpoint_seconds = checkpoint_seconds
+        self._lock = threading.Lock()
+        self._queues: dict[str, deque[Turn]] = {}
+        self._listeners: dict[str, list[Listener]] = {}
+        self._closing = threading.Event()
+        self._checkpointer: threading.Thread | None = None
+
+    def submit(self, conversation_id: str, question: Message, ask: Ask, *, model: str | None = None) -> Turn:
+        """Queue a turn and return at once; `ask` is called after the question is on disk.
+
+        Raises ModelUnavailable when the server is stopping.
+        """
+        turn = Turn(conversation_id, question)
+        turn.reply = replace(turn.reply, model=model)
+        with self._lock:
+            if self._closing.is_set():
+                raise ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
+            queue = self._queues.setdefault(conversation_id, deque())
+            previous = queue[-1] if queue else None
+            queue.append(turn)
+            for listener in self._listeners.get(conversation_id, ()):
+                listener(turn)
+            if self._checkpointer is None:
+                self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="checkpoints", daemon=True)
+                self._checkpointer.start()
+        threading.Thread(target=self._run, args=(turn, previous, ask), name=f"turn-{turn.id}", daemon=True).start()
+        return turn
+
+    def current(self, conversation_id: str) -> Turn | None:
+        """Return the turn that is running now, or None."""
+        with self._lock:
+            queue = self._queues.get(conversation_id)
+            return queue[0] if queue else None
+
+    def find(self, turn_id: str) -> Turn | None:
+        """Return the running or waiting turn with this id, or None."""
+        with self._lock:
+            return next((turn for queue in self._queues.values() for turn in queue if turn.id == turn_id), None)
+
+    def stop(self, turn: Turn, reason: str | None = None) -> bool:
+        """End a turn now, keeping what was generated; False if it had ended already."""
+        turn.stored.wait()
+        if not turn.close():
+            turn.finished.wait()
+            return False
+        try:
+            self._end(turn, stopped=True, error_text=reason)
+        finally:
+            turn.cancellation.cancel()
+        return True
+
+    def listen(self, conversation_id: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every turn, in order: those running or waiting now, then each that is submitted.
+
+        The returned function ends that. The listener is called under a lock, so it must only pass the turn on.
+        """
+        with self._lock:
+            for turn in self._queues.get(conversation_id, ()):
+                listener(turn)
+            self._listeners.setdefault(conversation_id, []).append(listener)
+
+        def unlisten() -> None:
+            with self._lock:
+                listeners = self._listeners[conversation_id]
+                listeners.remove(listener)
+                if not listeners:
+                    del self._listeners[conversation_id]
+
+        return unlisten
+
+    def close(self, grace: float = 0.0) -> None:
+        """Take no new turn, let the running ones go on for `grace` seconds, then stop and store them."""
+        with self._lock:
+            self._closing.set()
+            turns = [turn for queue in self._queues.values() for turn in queue]
+        deadline = time.monotonic() + grace
+        for turn in turns:
+            turn.finished.wait(max(0.0, deadline - time.monotonic()))
+        for turn in turns:
+            self.stop(turn, STOPPED_BY_SERVER)
+        if self._checkpointer is not None:
+            self._checkpointer.join()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is stopping: no new turn is taken."""
+        return self._closing.is_set()
+
+    def running(self) -> int:
+        """Return how many turns are running or waiting."""
+        with self._lock:
+            return sum(len(queue) for queue in self._queues.values())
+
+    # --- in the turn's own thread
+
+    def _run(self, turn: Turn, previous: Turn | None, ask: Ask) -> None:
+        began = time.monotonic()
+        if previous is not None:
+            previous.finished.wait()
+        try:
+            self._converse(turn, ask)
+        except AppError as error:
+            self._fail(turn, error)
+        except Exception:
+            log.exception("turn %s failed", turn.id)
+            self._fail(turn, AppError("the server failed while the reply was generated; the log says why"))
+        finally:
+            turn.cancellation.cancel()
+        log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, time.monotonic() - began)
+
+    def _converse(self, turn: Turn, ask: Ask) -> None:
+        if self._closing.is_set():
+            raise ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
+        [question] = self._store.append(turn.conversation_id, turn.question)
+        turn.begin(question, self._store.reserve(turn.conversation_id))
+        chunks = ask(turn.cancellation)
+        try:
+            turn.started()
+            for chunk in chunks:
+                if not turn.take(chunk):
+                    return
+            if not turn.text()[0].strip():
+                raise UpstreamError("the model answered with an empty reply; ask again or choose another model")
+        finally:
+            _close(chunks)
+        if turn.close():
+            self._end(turn)
+
+    def _fail(self, turn: Turn, error: AppError) -> None:
+        if turn.close():
+            self._end(turn, error=error)
+
+    # --- the end, in whichever thread closed the turn
+
+    def _end(
+        self, turn: Turn, *, stopped: bool = False, error: AppError | None = None, error_text: str | None = None
+    ) -> None:
+        stored: Message | None = None
+        try:
+            stored = self._store_reply(turn, stopped or error is not None, error.message if error else error_text)
+        except AppError as failure:
+            log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message)
+            error = failure
+        except Exception:
+            log.exception("the reply of turn %s could not be stored", turn.id)
+            error = AppError("the reply could not be stored; the log says why")
+        with self._lock:
+            queue = self._queues[turn.conversation_id]
+            queue.remove(turn)
+            if not queue:
+                del self._queues[turn.conversation_id]
+        turn.end(Failed(error) if error else Done(stored))
+
+    def _store_reply(self, turn: Turn, incomplete: bool, error: str | None) -> Message | None:
+        text, reasoning = turn.text()
+        with turn.checkpointing:
+            if not text.strip():
+                stored = None
+            else:
+                reply = replace(
+                    turn.reply, content=text, reasoning=reasoning or None, incomplete=incomplete, error=error
+                )
+                [stored] = self._store.append(turn.conversation_id, reply)
+            if turn.checkpointed:
+                self._store.discard_checkpoint(turn.conversation_id)
+        return stored
+
+    # --- checkpoints, in a thread of their own so that writing them never delays a token
+
+    def _checkpoint_loop(self) -> None:
+        while not self._closing.wait(self._checkpoint_seconds) or self.running():
+            with self._lock:
+                turns = [queue[0] for queue in self._queues.values()]
+            for turn in turns:
+                self._checkpoint(turn)
+            if self._closing.is_set():
+                time.sleep(0.05)
+
+    def _checkpoint(self, turn: Turn) -> None:
+        with turn.checkpointing:
+            if turn.closed:
+                return
+            try:
+                if text := turn.since_checkpoint():
+                    self._store.checkpoint(turn.conversation_id, turn.reply, text)
+            except AppError as error:
+                log.warning("turn %s is not checkpointed: %s", turn.id, error.message)
+
+
+def _close(chunks: Iterator[Chunk]) -> None:
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        close()

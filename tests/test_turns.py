@@ -1,0 +1,370 @@
+"""Turns: replies that outlive whoever asked for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from core.errors import AppError, ModelUnavailable, NotFound, StorageFull, UpstreamError
+from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
+from self_agent.models import Message
+from self_agent.providers.base import Cancellation
+from self_agent.storage.memory import MemoryStore
+from self_agent.turn import Turn
+from self_agent.turns import Turns
+
+WAIT = 10.0  # seconds no wait here ever takes
+
+
+class Model:
+    """A model that says a piece each time the test lets it."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Chunk | Exception | None] = []
+        self.more = threading.Condition()
+        self.asked = threading.Event()
+        self.closed = threading.Event()
+        self.cancelled = threading.Event()
+
+    def say(self, *pieces: Any) -> None:
+        with self.more:
+            self.pieces += [Delta(piece) if isinstance(piece, str) else piece for piece in pieces]
+            self.more.notify()
+
+    def __call__(self, cancel: Cancellation) -> Iterator[Chunk]:
+        self.asked.set()
+        cancel.on_cancel(self.cancelled.set)
+        return self.stream()
+
+    def stream(self) -> Iterator[Chunk]:
+        try:
+            while True:
+                with self.more:
+                    assert self.more.wait_for(lambda: self.pieces, WAIT)
+                    piece = self.pieces.pop(0)
+                if piece is None:
+                    return
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            self.closed.set()
+
+
+class World:
+    """A store with one conversation, its turns, and a model."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.store.create("c", "local")
+        self.turns = Turns(self.store, checkpoint_seconds=0.05)
+        self.model = Model()
+
+    def submit(self, content: str = "hi", model: Callable[..., Any] | None = None) -> Turn:
+        return self.turns.submit("c", Message("user", content), model or self.model)
+
+    def talk(self) -> list[tuple[str, str]]:
+        return [(message.role, message.content) for message in self.store.messages("c")]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.model.say(None, None, None)
+    world.turns.close()
+
+
+def events(turn: Turn, start: int = 0) -> list[Event]:
+    return [event for batch in turn.follow(start) for event in batch]
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_reply_is_streamed_and_stored(world: World) -> None:
+    """Readers see start, pieces and end; the store has question and reply."""
+    world.model.say("Hel", "lo", Info(model="m", usage={"n": 1}), None)
+    turn = world.submit()
+    done = turn.wait().message
+    assert done is not None
+    assert [type(event) for event in events(turn)] == [Started, Delta, Delta, Done]
+    assert (done.content, done.model, done.usage, done.incomplete) == ("Hello", "m", {"n": 1}, False)
+    assert world.talk() == [("user", "hi"), ("assistant", "Hello")]
+    assert events(turn)[0] == Started(turn.id, "c", turn.question.id, done.id)
+
+
+def test_nobody_listening_changes_nothing(world: World) -> None:
+    """A reader that goes away in the middle does not stop the reply."""
+    turn = world.submit()
+    world.model.say("a")
+    reader = turn.follow()
+    next(reader)
+    reader.close()
+    world.model.say("b", None)
+    turn.wait()
+    assert world.talk()[1] == ("assistant", "ab")
+
+
+def test_late_readers_see_all(world: World) -> None:
+    """Any number of readers, from any point, see the same events in the same order."""
+    turn = world.submit()
+    seen: list[list[Event]] = [[] for _ in range(5)]
+    readers = [threading.Thread(target=lambda n=n: seen[n].extend(events(turn))) for n in range(5)]
+    for n, reader in enumerate(readers):
+        reader.start()
+        world.model.say(str(n))
+    world.model.say(None)
+    for reader in readers:
+        reader.join(WAIT)
+    assert all(row == seen[0] for row in seen)
+    assert len(seen[0]) == 7
+    assert events(turn, 5) == seen[0][5:]
+
+
+def test_silence_is_told(world: World) -> None:
+    """A reader that wants to know is told that nothing came."""
+    turn = world.submit()
+    turn.wait_started()
+    reader = turn.follow(1, first_silence=0.01, silence=0.01)
+    assert [next(reader), next(reader)] == [[], []]
+    world.model.say("x", None)
+    assert next(event for batch in reader for event in batch) == Delta("x")
+
+
+def test_question_is_stored_before_asking(world: World) -> None:
+    """When the model is asked, the question is on disk."""
+    seen: list[Any] = []
+
+    def ask(cancel: Cancellation) -> Iterator[Chunk]:
+        seen.extend(world.talk())
+        return iter([Delta("x")])
+
+    world.submit(model=ask).wait()
+    assert seen == [("user", "hi")]
+
+
+def test_stop_keeps_what_there_is(world: World) -> None:
+    """A stop ends the turn at once, stores the pieces as incomplete, and closes the upstream."""
+    turn = world.submit()
+    world.model.say("half")
+    until(lambda: len(turn.text()[0]) == 4)
+    assert world.turns.stop(turn)
+    assert turn.wait().message == world.store.messages("c")[1]
+    assert world.store.messages("c")[1].incomplete
+    assert world.model.cancelled.wait(WAIT)
+    world.model.say("more")
+    assert world.model.closed.wait(WAIT)
+    assert world.talk()[1] == ("assistant", "half")
+    assert not world.turns.stop(turn)
+
+
+def test_stop_before_first_piece_stores_nothing(world: World) -> None:
+    """An empty reply is never stored; readers still see a start and an end."""
+    turn = world.submit()
+    turn.wait_started()
+    world.turns.stop(turn)
+    assert [type(event) for event in events(turn)] == [Started, Done]
+    assert turn.wait().message is None
+    assert world.talk() == [("user", "hi")]
+
+
+def test_stop_does_not_wait_for_deaf_model(world: World) -> None:
+    """A model that hangs before it accepts the question cannot hold up a stop, nor the next send."""
+    hang = threading.Event()
+
+    def deaf(cancel: Cancellation) -> Iterator[Chunk]:
+        hang.wait(WAIT)
+        return iter([Delta("late")])
+
+    turn = world.submit(model=deaf)
+    turn.stored.wait(WAIT)
+    world.turns.stop(turn)
+    assert [type(event) for event in events(turn)] == [Started, Done]
+    world.model.say("next", None)
+    world.submit("again").wait()
+    hang.set()
+    assert world.talk() == [("user", "hi"), ("user", "again"), ("assistant", "next")]
+
+
+def test_failure_keeps_question(world: World) -> None:
+    """A model that fails leaves the question, and the next send works."""
+    world.model.say(UpstreamError("gone"))
+    turn = world.submit()
+    with pytest.raises(UpstreamError, match="gone"):
+        turn.wait()
+    world.model.say("ok", None)
+    world.submit("again").wait()
+    assert world.talk() == [("user", "hi"), ("user", "again"), ("assistant", "ok")]
+
+
+def test_failure_keeps_pieces(world: World) -> None:
+    """A reply that is cut off is kept as far as it came, marked, with the reason."""
+    world.model.say("half", Sources([{"url": "u"}]), UpstreamError("cut off"))
+    turn = world.submit()
+    turn.wait_started()
+    with pytest.raises(UpstreamError):
+        turn.wait()
+    reply = world.store.messages("c")[1]
+    assert (reply.content, reply.incomplete, reply.error, reply.sources) == ("half", True, "cut off", [{"url": "u"}])
+
+
+def test_refusal_has_no_start(world: World) -> None:
+    """What fails before the model accepts can still be answered with a status."""
+
+    def refuse(cancel: Cancellation) -> Iterator[Chunk]:
+        raise UpstreamError("no")
+
+    turn = world.submit(model=refuse)
+    with pytest.raises(UpstreamError):
+        turn.wait_started()
+    assert [type(event) for event in events(turn)] == [Failed]
+    assert turn.wait_stored().content == "hi"
+
+
+def test_empty_answer_is_failure(world: World) -> None:
+    """A model that says nothing has failed; nobody is shown a blank message."""
+    world.model.say("  ", None)
+    with pytest.raises(UpstreamError, match="empty"):
+        world.submit().wait()
+    assert world.talk() == [("user", "hi")]
+
+
+def test_bug_in_model_is_reported(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a provider raises, the turn ends, and the log has the traceback."""
+    world.model.say(ZeroDivisionError("x"))
+    with pytest.raises(AppError, match="the log says why"):
+        world.submit().wait()
+    assert "ZeroDivisionError" in caplog.text
+    assert world.turns.running() == 0
+
+
+def test_sends_take_turns(world: World) -> None:
+    """Two sends at once: one after the other, in order, nothing lost."""
+    first = world.submit("one")
+    second = world.submit("two")
+    assert world.turns.current("c") is first
+    world.model.say("1", None)
+    first.wait()
+    world.model.say("2", None)
+    second.wait()
+    assert [content for _, content in world.talk()] == ["one", "1", "two", "2"]
+    assert world.turns.current("c") is None
+
+
+def test_conversations_run_in_parallel(world: World) -> None:
+    """A slow reply in one conversation does not hold up another."""
+    world.submit()
+    world.store.create("d", "local")
+    other = world.turns.submit("d", Message("user", "x"), lambda cancel: iter([Delta("y")]))
+    assert other.wait().message is not None
+
+
+def test_turn_is_found_by_id(world: World) -> None:
+    """A stop may name the turn instead of its conversation."""
+    turn = world.submit()
+    assert world.turns.find(turn.id) is turn
+    assert world.turns.find("other") is None
+
+
+def test_listeners_hear_of_turns(world: World) -> None:
+    """Who listens to a conversation gets every turn, whoever began it, until he stops listening."""
+    heard: list[Turn] = []
+    unlisten = world.turns.listen("c", heard.append)
+    world.model.say("1", None)
+    turn = world.submit()
+    turn.wait()
+    unlisten()
+    world.model.say("2", None)
+    world.submit().wait()
+    assert heard == [turn]
+
+
+def test_text_is_checkpointed(world: World) -> None:
+    """A second's worth of text is all that a crash can cost; at the end the checkpoint is gone."""
+    kept: list[str] = []
+    forgotten = threading.Event()
+    world.store.checkpoint = lambda cid, reply, text: kept.append(text)  # type: ignore[method-assign]
+    world.store.discard_checkpoint = lambda cid: forgotten.set()  # type: ignore[method-assign]
+    turn = world.submit()
+    world.model.say("one ")
+    until(lambda: kept == ["one "])
+    world.model.say("two")
+    until(lambda: kept == ["one ", "two"])
+    world.model.say(None)
+    turn.wait()
+    assert forgotten.is_set()
+
+
+def test_failed_checkpoint_is_no_failure(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that is full for a checkpoint does not end the reply."""
+
+    def full(*args: Any) -> None:
+        raise StorageFull("full")
+
+    world.store.checkpoint = full  # type: ignore[method-assign]
+    turn = world.submit()
+    world.model.say("one")
+    until(lambda: "not checkpointed" in caplog.text)
+    world.model.say(None)
+    assert turn.wait().message
+
+
+def test_reply_that_cannot_be_stored(world: World) -> None:
+    """A full disk at the end is reported to whoever listens, and the conversation goes on."""
+    append = world.store.append
+
+    def full(conversation_id: str, *messages: Message) -> list[Message]:
+        if messages[0].role == "assistant":
+            raise StorageFull("full")
+        return append(conversation_id, *messages)
+
+    world.store.append = full  # type: ignore[method-assign]
+    world.model.say("lost", None)
+    with pytest.raises(StorageFull):
+        world.submit().wait()
+    world.store.append = append  # type: ignore[method-assign]
+    world.model.say("kept", None)
+    world.submit().wait()
+    assert [content for _, content in world.talk()] == ["hi", "hi", "kept"]
+
+
+def test_question_that_cannot_be_stored(world: World) -> None:
+    """A question that is not on disk is not acknowledged, and the model is not asked."""
+    world.store.delete("c")
+    turn = world.submit()
+    with pytest.raises(NotFound):
+        turn.wait_stored()
+    assert not world.model.asked.is_set()
+
+
+def test_closing_stores_what_there_is(world: World) -> None:
+    """At the end of the grace running replies are stored as they are, and waiting sends are refused."""
+    turn, waiting = world.submit("one"), world.submit("two")
+    world.model.say("half")
+    until(lambda: turn.text()[0] == "half")
+    world.turns.close(grace=0.1)
+    assert world.talk() == [("user", "one"), ("assistant", "half")]
+    assert "server was stopped" in (world.store.messages("c")[1].error or "")
+    with pytest.raises(ModelUnavailable):
+        waiting.wait()
+    with pytest.raises(ModelUnavailable):
+        world.submit()
+
+
+def test_closing_gives_grace(world: World) -> None:
+    """A reply that ends within the grace is complete."""
+    turn = world.submit()
+    threading.Timer(0.1, world.model.say, ["whole", None]).start()
+    world.turns.close(grace=WAIT)
+    message = turn.wait().message
+    assert message is not None
+    assert (message.content, message.incomplete) == ("whole", False)
