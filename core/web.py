@@ -1,0 +1,193 @@
+"""What every request passes on its way in and out: host, origin, body, errors, request id, access log.
+
+The order matters: a request from a foreign host or page is refused before anything reads its body.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from flask import Flask, Response, g, request
+from flask.json.provider import JSONProvider
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException
+
+from core.config import Settings
+from core.errors import AppError, Forbidden, InvalidRequest, Unauthorized, UnsupportedMediaType, from_http_status
+
+log = logging.getLogger("self_agent.http")
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # to listen on, not to be called by
+# A page opened from disk in Electron says file://. A browser says "null" there, and in any sandboxed frame
+# of any web page, so "null" is foreign.
+LOCAL_ORIGINS = (
+    r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?",
+    r"(tauri|app|file)://.*",
+    r"https?://tauri\.localhost",
+)
+ALLOWED_HEADERS = ["authorization", "content-type", "accept", "last-event-id", "x-request-id", r"x-stainless-.*"]
+
+ErrorBody = Callable[[AppError, str], tuple[Any, int]]
+ViewResult = tuple[Any, int, dict[str, str]]
+
+
+class OrjsonProvider(JSONProvider):
+    """JSON as the contract has it: UTF-8, Chinese unescaped."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return orjson.dumps(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return orjson.loads(s)
+
+
+def json_response(data: Any, status: int = 200) -> ViewResult:
+    """Return what a view returns to answer with JSON."""
+    return orjson.dumps(data), status, {"Content-Type": "application/json"}
+
+
+def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
+    """Put the gates, the error handler and the access log into `app`.
+
+    `error_body(error, path)` gives the body and the status that the dialect of that path answers with.
+    """
+    app.json = OrjsonProvider(app)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.url_map.strict_slashes = False  # with or without a trailing slash, and never a redirect
+    app.url_map.merge_slashes = False
+    origins = allowed_origins(settings)
+    hosts = allowed_hosts(settings)
+    CORS(
+        app,
+        origins="*" if origins is None else origins,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=["X-Request-Id", "Retry-After"],
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        max_age=600,
+    )
+
+    @app.before_request
+    def gate() -> None:
+        g.request_id = uuid.uuid4().hex[:16]
+        g.began = time.monotonic()
+        check_host(request.host, hosts)
+        check_origin(request.headers.get("Origin"), origins, request.host)
+        if request.routing_exception is None and request.method in ("POST", "PUT", "PATCH"):
+            _check_body()
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        line = (request.method, request.path, response.status_code, g.request_id, g.began)
+        response.call_on_close(lambda: _log_access(*line))
+        return response
+
+    _install_errors(app, error_body)
+
+
+def _install_errors(app: Flask, error_body: ErrorBody) -> None:
+    def answer(error: AppError) -> Response:
+        body, status = error_body(error, request.path)
+        response = app.make_response(json_response(body, status))
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, Unauthorized):
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @app.errorhandler(AppError)
+    def refuse(error: AppError) -> Response:
+        if error.status >= 500:
+            log.warning("request %s: %s: %s", g.request_id, type(error).__name__, error.message)
+        return answer(error)
+
+    @app.errorhandler(HTTPException)
+    def refuse_routing(error: HTTPException) -> Response:
+        if error.code == 404 and re.search(r"%2f|%5c", _raw_path(), re.IGNORECASE):
+            return answer(InvalidRequest("an id in the path must not contain an encoded slash"))
+        response = answer(from_http_status(error.code or 500, error.description or ""))
+        if error.code == 405:
+            response.headers["Allow"] = dict(error.get_headers()).get("Allow", "")
+        return response
+
+    @app.errorhandler(Exception)
+    def refuse_bug(error: Exception) -> Response:
+        log.exception("request %s failed", g.request_id, exc_info=error)
+        return answer(AppError(f"internal error; the server's log has it under request {g.request_id}"))
+
+
+# --- the gates
+
+
+def allowed_origins(settings: Settings) -> list[str] | None:
+    """Return patterns of the origins that may call; None is any."""
+    listed = settings.listed("cors_origins")
+    if "*" in listed:
+        return None
+    return [f"^{pattern}$" for pattern in (*LOCAL_ORIGINS, *map(re.escape, listed))]
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    """Return the host names this server may be called by; None is any."""
+    listed = settings.listed("allowed_hosts")
+    if "*" in listed:
+        return None
+    return (LOCAL_HOSTS | {settings.host.lower(), *map(str.lower, listed)}) - WILDCARDS
+
+
+def check_host(host: str, allowed: frozenset[str] | None) -> None:
+    """Raise Forbidden for a foreign name: a web page could rebind its own name to this address."""
+    if allowed is not None and host_name(host) not in allowed:
+        raise Forbidden("this host name is not served here; list it in ALLOWED_HOSTS to allow it")
+
+
+def check_origin(origin: str | None, allowed: list[str] | None, host: str) -> None:
+    """Raise Forbidden for a page of another site; a page that this server itself served is no such."""
+    if origin is None or allowed is None or any(re.match(pattern, origin) for pattern in allowed):
+        return
+    if urlsplit(origin).netloc.lower() != host.lower():
+        raise Forbidden("pages of this origin may not call; list it in CORS_ORIGINS to allow it")
+
+
+def host_name(host: str) -> str:
+    """Return the name in a Host header, without port, brackets, or the dot of a full name."""
+    name = host.lower().strip()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].rstrip(".")
+
+
+def _check_body() -> None:
+    """Refuse a body that is not a JSON object: other sites can send forms, but not JSON, unasked."""
+    if not request.content_length and "Transfer-Encoding" not in request.headers:
+        return
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("the body must be JSON: send 'Content-Type: application/json'")
+    if not isinstance(request.get_json(silent=True), dict):  # Flask keeps the result for the view
+        try:
+            orjson.loads(request.get_data())
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+        raise InvalidRequest("the body must be a JSON object")
+
+
+def _raw_path() -> str:
+    return str(request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or "").partition("?")[0]
+
+
+def _log_access(method: str, path: str, status: int, request_id: str, began: float) -> None:
+    log.info("%s %s %d %.1fms %s", method, _printable(path), status, (time.monotonic() - began) * 1000, request_id)
+
+
+def _printable(path: str) -> str:
+    """Keep a path from forging log lines."""
+    return path if path.isprintable() else ascii(path)

@@ -1,0 +1,61 @@
+"""Which dialects there are, and how a setting mounts them: a sixth is one file and one line here."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from core import errors
+from core.errors import AppError, StartupError
+from self_agent.dialects import self_agent
+from self_agent.dialects.base import Dialect
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (self_agent.DIALECT,)}
+
+
+class Mounts:
+    """The dialects that an app serves, and which one a path belongs to."""
+
+    def __init__(self, setting: str) -> None:
+        """Read a setting such as `poe,alice=/alice`. Raises StartupError on a wrong name or a clash."""
+        self._roots: dict[str, Dialect] = {}
+        self._prefixes = dict(_parse(setting))
+        for name, prefix in self._prefixes.items():
+            for mount in DIALECTS[name].mounts:
+                self._claim(prefix + mount, DIALECTS[name])
+
+    def register(self, app: Flask) -> None:
+        """Put the views of every dialect into the app."""
+        for name, prefix in self._prefixes.items():
+            app.register_blueprint(DIALECTS[name].blueprint, url_prefix=prefix or None)
+
+    def error_body(self, error: AppError, path: str) -> tuple[object, int]:
+        """Return the body and status of an error in the envelope of the dialect whose path it is."""
+        for root, dialect in self._roots.items():
+            if path == root or path.startswith(root + "/"):
+                return dialect.error_body(error)
+        return errors.body(error), error.status
+
+    def _claim(self, root: str, dialect: Dialect) -> None:
+        for other_root, other in self._roots.items():
+            if f"{root}/".startswith(f"{other_root}/") or f"{other_root}/".startswith(f"{root}/"):
+                raise StartupError(
+                    f"DIALECTS: {other.name} and {dialect.name} both claim {max(root, other_root, key=len)}; "
+                    f"give one of them a prefix, such as {dialect.name}=/{dialect.name}"
+                )
+        self._roots[root] = dialect
+
+
+def _parse(setting: str) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for part in filter(None, (part.strip() for part in setting.split(","))):
+        name, _, prefix = (piece.strip() for piece in part.partition("="))
+        if name not in DIALECTS:
+            raise StartupError(f"DIALECTS: there is no dialect {name!r}; there are {', '.join(DIALECTS)}")
+        if prefix and (not prefix.startswith("/") or not prefix.strip("/") or "<" in prefix):
+            raise StartupError(f"DIALECTS: the prefix of {name} must look like /{name}, not {prefix!r}")
+        if name in dict(pairs):
+            raise StartupError(f"DIALECTS names {name} twice")
+        pairs.append((name, prefix.rstrip("/")))
+    if not pairs:
+        raise StartupError("DIALECTS is empty; name at least one dialect")
+    return pairs

@@ -1,0 +1,218 @@
+"""The native dialect: `self_agent.md`, and what the contract adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint
+from pydantic import Field
+
+from core import clock, errors
+from core.errors import AppError, NotFound
+from core.web import ViewResult, json_response
+from self_agent.dialects.base import Dialect, conversations, follow, user
+from self_agent.encoders import sse
+from self_agent.models import Conversation, Message, check_id
+from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
+
+ROOT = "/api/v1/conversations"
+MODELS = "/api/v1/models"
+RECENT = 20  # messages in the answer to a send
+
+blueprint = Blueprint("self_agent", __name__)
+
+
+class DetailQuery(Query):
+    """A page of a conversation's messages."""
+
+    page: int = Field(1, ge=1, le=MAX_PAGE)
+    size: int = Field(100, ge=1, le=500)
+
+
+class SendBody(Body):
+    """A user's message."""
+
+    content: str
+    model: str | None = None
+
+
+class ChangeBody(Body):
+    """What can be set; a field that is missing stays as it is, null or empty resets it."""
+
+    name: str | None = None
+    system_prompt: str | None = None
+    model: str | None = None
+
+
+class ConfigBody(Body):
+    """The model that answers in this conversation."""
+
+    model: str | None = None
+
+
+# --- the document
+
+
+@blueprint.get(ROOT + "/")
+@spec.validate(tags=["self_agent"])
+def list_ids(query: Paging) -> ViewResult:
+    """List the ids of the conversations, newest first."""
+    page = conversations.page(user(), query.page, query.size)
+    meta = {"page": query.page, "size": query.size, "total": page.total}
+    return json_response({"data": [conversation.id for conversation in page.items], "meta": meta})
+
+
+@blueprint.get(ROOT + "/<conversation_id>")
+@spec.validate(tags=["self_agent"])
+def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
+    """Return a conversation and a page of its messages; an unknown one is empty."""
+    try:
+        conversation = conversations.find(user(), conversation_id)
+    except NotFound:
+        return json_response({"data": _unknown(conversation_id, query)})
+    messages = conversations.messages(conversation, query.page, query.size)
+    return json_response(
+        {
+            "data": {
+                **_heading(conversation),
+                "messages": [_message(message) for message in messages],
+                "meta": {"page": query.page, "size": query.size, "total": conversation.count},
+                "config": {"model": conversation.model},
+            }
+        }
+    )
+
+
+@blueprint.post(ROOT + "/<conversation_id>/messages")
+@spec.validate(tags=["self_agent"])
+def send(conversation_id: str, json: SendBody) -> ViewResult:
+    """Send a message and wait for the reply."""
+    reply = conversations.send(user(), conversation_id, json.content, model=json.model).wait().message
+    conversation = conversations.find(user(), conversation_id)
+    data = {
+        "reply": reply.content if reply else "",
+        "messages": [_message(message) for message in conversations.recent(conversation, RECENT)],
+        **_heading(conversation),
+        "model": reply.model if reply else None,
+    }
+    if reply is None or reply.incomplete:
+        data["incomplete"] = True
+    return json_response({"data": data})
+
+
+@blueprint.delete(ROOT + "/<conversation_id>")
+@spec.validate(tags=["self_agent"])
+def delete(conversation_id: str) -> ViewResult:
+    """Delete a conversation and its messages."""
+    conversations.delete(user(), conversation_id)
+    return json_response({"data": {"success": True}})
+
+
+# --- beyond the document
+
+
+@blueprint.post(ROOT + "/<conversation_id>/messages/stream")
+@spec.validate(tags=["self_agent"])
+def send_stream(conversation_id: str, json: SendBody) -> tuple[Iterator[bytes], int, dict[str, str]]:
+    """Send a message and follow the reply as server-sent events."""
+    turn = conversations.send(user(), conversation_id, json.content, model=json.model)
+    return sse.chunks(follow(turn), sse.typed), 200, sse.HEADERS
+
+
+@blueprint.get(ROOT + "/<conversation_id>/stream")
+@spec.validate(tags=["self_agent"])
+def join(conversation_id: str) -> tuple[Iterator[bytes], int, dict[str, str]]:
+    """Follow the reply that is being generated now, from its first event on."""
+    turn = conversations.running(user(), conversation_id)
+    if turn is None:
+        raise NotFound("no reply is being generated in this conversation now")
+    return sse.chunks(follow(turn), sse.typed), 200, sse.HEADERS
+
+
+@blueprint.post(ROOT + "/<conversation_id>/stop")
+@spec.validate(tags=["self_agent"])
+def stop(conversation_id: str) -> ViewResult:
+    """Stop the reply that is being generated; what there is of it is kept."""
+    return json_response({"data": {"success": True, "stopped": conversations.stop(user(), conversation_id)}})
+
+
+@blueprint.patch(ROOT + "/<conversation_id>")
+@spec.validate(tags=["self_agent"])
+def change(conversation_id: str, json: ChangeBody) -> ViewResult:
+    """Set the name, the instructions or the model of a conversation."""
+    changes = {("title" if name == "name" else name): getattr(json, name) or None for name in json.model_fields_set}
+    conversation = conversations.update(user(), conversation_id, **changes)
+    return json_response(
+        {
+            "data": {
+                **_heading(conversation),
+                "system_prompt": conversation.system_prompt,
+                "config": {"model": conversation.model},
+            }
+        }
+    )
+
+
+@blueprint.post(ROOT + "/<conversation_id>/set_config")
+@spec.validate(tags=["self_agent"])
+def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
+    """Choose the model of a conversation, which is created if it is not there yet."""
+    conversation = conversations.find_or_create(user(), conversation_id)
+    if "model" in json.model_fields_set:
+        conversation = conversations.update(user(), conversation.id, model=json.model or None)
+    return json_response({"data": {"model": conversation.model}})
+
+
+@blueprint.get(MODELS)
+@spec.validate(tags=["self_agent"])
+def models() -> ViewResult:
+    """List the names of the models that can be asked for."""
+    return json_response({"data": conversations.provider.models()})
+
+
+# --- rendering
+
+
+def _heading(conversation: Conversation) -> dict[str, Any]:
+    latest = conversations.recent(conversation, 1)
+    return {
+        "conversation_id": conversation.id,
+        "name": conversation.name,
+        "summary": latest[0].content if latest else "",
+        "created_at": clock.to_seconds(conversation.created_at),
+        "updated_at": clock.to_seconds(conversation.updated_at),
+    }
+
+
+def _unknown(conversation_id: str, query: DetailQuery) -> dict[str, Any]:
+    return {
+        "conversation_id": check_id(conversation_id),
+        "name": "",
+        "summary": "",
+        "created_at": None,
+        "updated_at": None,
+        "messages": [],
+        "meta": {"page": query.page, "size": query.size, "total": 0},
+        "config": {"model": None},
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "role": message.role,
+        "content": message.content,
+        "timestamp": clock.to_seconds(message.timestamp),
+    }
+    if message.sources:
+        shown["sources"] = message.sources
+    if message.incomplete:
+        shown["incomplete"] = True
+    return shown
+
+
+def _error_body(error: AppError) -> tuple[Any, int]:
+    return errors.body(error), error.status
+
+
+DIALECT = Dialect("self_agent", (ROOT, MODELS), blueprint, _error_body)

@@ -1,0 +1,1 @@
+"""Events to bytes: pure functions, one file for each framing."""

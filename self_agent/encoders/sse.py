@@ -1,0 +1,52 @@
+"""Server-sent events: each event becomes one piece of bytes that ends in an empty line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from self_agent.events import Delta, Done, Event, Failed, Sources, Started
+
+PING = b": ping\n\n"  # a comment: readers ignore it, and writing it shows whether the client is still there
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # a proxy such as nginx must not hold events back
+}
+
+
+def frame(data: Any) -> bytes:
+    """Return one event that carries `data` as JSON."""
+    return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+def typed(event: Event) -> bytes:
+    """Encode for clients that switch on `type`; `content` carries the new piece under both names in use."""
+    if isinstance(event, Delta):
+        if not event.text:
+            return frame({"type": "reasoning", "delta": event.reasoning})
+        return frame({"type": "content", "delta": event.text, "content": event.text})
+    if isinstance(event, Started):
+        return frame({"type": "start", "message_id": event.message_id})
+    if isinstance(event, Sources):
+        return frame({"type": "sources", "sources": event.sources})
+    if isinstance(event, Done):
+        return frame(_done(event))
+    assert isinstance(event, Failed)
+    return frame({"type": "error", "error": event.error.message})
+
+
+def _done(event: Done) -> dict[str, Any]:
+    message = event.message
+    if message is None:
+        return {"type": "done", "message_id": None, "full_content": "", "incomplete": True}
+    done = {"type": "done", "message_id": message.id, "full_content": message.content}
+    return {**done, "incomplete": True} if message.incomplete else done
+
+
+def chunks(batches: Iterable[list[Event]], encode: Callable[[Event], bytes]) -> Iterator[bytes]:
+    """Encode batches of events, each as one write; a batch without any becomes a ping."""
+    for batch in batches:
+        yield b"".join(map(encode, batch)) if batch else PING

@@ -1,0 +1,79 @@
+"""Requests are validated by the models from which `/openapi.json` is made, so the two cannot differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from offapi import OpenAPITemplate
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from spectree import SpecTree
+
+from core.errors import InvalidRequest
+from core.web import ViewResult, json_response
+
+MAX_PAGE = 10**9  # page times size must stay an index that Python and JavaScript can hold
+
+
+class Body(BaseModel):
+    """A JSON body: types are not converted, unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Query(BaseModel):
+    """Query parameters: text that is converted to the declared types."""
+
+
+class Paging(Query):
+    """A page of a list."""
+
+    page: int = Field(1, ge=1, le=MAX_PAGE)
+    size: int = Field(20, ge=1, le=100)
+
+
+def describe(error: ValidationError) -> str:
+    """Say in one sentence which field is wrong, and why; the value is not repeated."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "body"
+    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _refuse(_request: Any, _response: Any, error: Any, _instance: Any, _adapter: Any) -> None:
+    if error is not None:
+        raise InvalidRequest(describe(error)) from None
+
+
+class Spec(SpecTree):
+    """The validator and the document of whichever app is handling the request."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Return the OpenAPI document of the current app, which serves the dialects its settings chose."""
+        return self._generate_spec()
+
+
+spec = Spec(
+    "flask",
+    title="self_agent",
+    description="A conversation server: five dialects over one store.",
+    version="0.1.0",
+    before=_refuse,
+    validation_error_status=400,
+)
+# spectree would leave the model of a body out for a form; an empty one (`curl -d ''`) comes this far and is {}.
+spec.backend.FORM_MIMETYPE = ()  # type: ignore[assignment]
+
+
+def install(app: Flask) -> None:
+    """Serve the document at `/openapi.json` and a page to browse it, which needs no network, at `/docs`."""
+
+    @app.get("/openapi.json")
+    def openapi_json() -> ViewResult:
+        return json_response(spec.spec)
+
+    @app.get("/docs")
+    def openapi_docs() -> str:
+        return OpenAPITemplate.SWAGGER.value.format(
+            spec_url="/openapi.json", spec_path="", **spec.config.swagger_oauth2_config()
+        )

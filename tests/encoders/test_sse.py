@@ -1,0 +1,38 @@
+"""Typed server-sent events, to the byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import UpstreamError
+from self_agent.encoders import sse
+from self_agent.events import Delta, Done, Event, Failed, Sources, Started
+from self_agent.models import Message
+
+TABLE: list[tuple[Event, str]] = [
+    (Started("t", "c", 5, 6), '{"type":"start","message_id":6}'),
+    (Delta("你好\n"), '{"type":"content","delta":"你好\\n","content":"你好\\n"}'),
+    (Delta(reasoning="hm"), '{"type":"reasoning","delta":"hm"}'),
+    (Sources([{"url": "u"}]), '{"type":"sources","sources":[{"url":"u"}]}'),
+    (Done(Message("assistant", "好", id=6)), '{"type":"done","message_id":6,"full_content":"好"}'),
+    (
+        Done(Message("assistant", "h", id=6, incomplete=True)),
+        '{"type":"done","message_id":6,"full_content":"h","incomplete":true}',
+    ),
+    (Done(None), '{"type":"done","message_id":null,"full_content":"","incomplete":true}'),
+    (Failed(UpstreamError("gone")), '{"type":"error","error":"gone"}'),
+]
+
+
+@pytest.mark.parametrize(("event", "data"), TABLE, ids=lambda value: type(value).__name__)
+def test_typed_event_to_bytes(event: Event, data: str) -> None:
+    """Every event is one piece that ends in an empty line."""
+    assert sse.typed(event) == f"data: {data}\n\n".encode()
+
+
+def test_silence_becomes_a_ping() -> None:
+    """A batch is one write; an empty one is a comment."""
+    assert list(sse.chunks([[Delta("a"), Delta("b")], []], sse.typed)) == [
+        sse.typed(Delta("a")) + sse.typed(Delta("b")),
+        b": ping\n\n",
+    ]
