@@ -6,10 +6,12 @@ from flask import Flask
 
 from core import errors
 from core.errors import AppError, StartupError
-from self_agent.dialects import self_agent
+from self_agent.dialects import alice, chat_system, poe, self_agent
 from self_agent.dialects.base import Dialect
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (self_agent.DIALECT,)}
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (self_agent.DIALECT, poe.DIALECT, alice.DIALECT, chat_system.DIALECT)
+}
 
 
 class Mounts:

@@ -1,0 +1,149 @@
+"""The dialect of the chat system: `chat_system.md`, where a reply streams as bare text."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Blueprint
+from pydantic import ConfigDict
+
+from core import clock
+from core.errors import AppError, NotFound, NotYours
+from core.web import ViewResult, json_response
+from self_agent.conversations import EmptyContent
+from self_agent.dialects.base import Dialect, conversations, follow, user
+from self_agent.encoders import text
+from self_agent.models import Conversation, Message
+from self_agent.openapi import Body, spec
+from self_agent.turn import Turn
+
+ROOT = "/chat/sessions"
+ROLES = {"user": "human"}  # every other role has the same name here
+
+log = logging.getLogger(__name__)
+blueprint = Blueprint("chat_system", __name__)
+
+
+class ChatBody(Body):
+    """A user's message."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["message"]})
+
+    message: str = ""  # a missing message is answered as an empty one
+
+
+@blueprint.get(ROOT + "/")
+@spec.validate(tags=["chat_system"])
+def list_sessions() -> ViewResult:
+    """List the user's sessions, newest update first."""
+    return _success("查询成功", [_row(conversation) for conversation in conversations.all(user())])
+
+
+@blueprint.get(ROOT + "/<session_id>/messages")
+@spec.validate(tags=["chat_system"])
+def history(session_id: str) -> ViewResult:
+    """Return all messages of a session, oldest first."""
+    with _in_the_documents_words("无权限访问该会话"):
+        conversation = conversations.find(user(), session_id)
+    messages = [_message(message) for message in conversations.history(conversation)]
+    return _success("查询成功", {**_heading(conversation), "messages": messages, "total_messages": len(messages)})
+
+
+@blueprint.delete(ROOT + "/<session_id>")
+@spec.validate(tags=["chat_system"])
+def delete(session_id: str) -> ViewResult:
+    """Delete a session and its messages for good."""
+    with _in_the_documents_words("无权限删除该会话"):
+        count = conversations.delete(user(), session_id)
+    return _success("删除成功", {"success": True, "deleted_session_id": session_id, "deleted_messages_count": count})
+
+
+@blueprint.post(ROOT + "/<session_id>/chat")
+@spec.validate(tags=["chat_system"])
+def chat(session_id: str, json: ChatBody) -> tuple[Iterator[bytes], int, dict[str, str]]:
+    """Send a message, to a new session if there is none, and stream the reply as bare text."""
+    title = f"会话 {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    with _in_the_documents_words("无权限访问该会话"):
+        turn = conversations.send(user(), session_id, json.message, title=title)
+    return _stream(turn), 200, text.HEADERS
+
+
+def _stream(turn: Turn) -> Iterator[bytes]:
+    """Wait for the first text, so that a failure before it still has its status, then stream."""
+    pieces = text.chunks(follow(turn))
+    return _until_cut_off(turn, next(pieces, b""), pieces)
+
+
+def _until_cut_off(turn: Turn, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces; a failure among them breaks the connection, the one sign that bare text has for it.
+
+    Raised as a broken pipe, because a WSGI server then hangs up without the terminating chunk and without a
+    traceback in the log.
+    """
+    yield first
+    try:
+        yield from pieces
+    except AppError as error:
+        log.warning("turn %s was cut off: %s: %s", turn.id, type(error).__name__, error.message)
+        raise BrokenPipeError(errno.EPIPE, "the reply was cut off") from error
+
+
+# --- rendering
+
+
+def _success(message: str, data: Any) -> ViewResult:
+    return json_response({"code": 200, "message": message, "data": data})
+
+
+def _heading(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "session_id": conversation.id,
+        "title": conversation.name,
+        "created_at": clock.to_seconds(conversation.created_at),
+    }
+
+
+def _row(conversation: Conversation) -> dict[str, Any]:
+    """Show a session in the list; of its last message the beginning, as the store's index has it.
+
+    The whole of it would be a file to read for every row.
+    """
+    return {
+        **_heading(conversation),
+        "updated_at": clock.to_seconds(conversation.updated_at),
+        "message_count": conversation.count,
+        "last_message": conversation.summary or None,
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {
+        "role": ROLES.get(message.role, message.role),
+        "content": message.content,
+        "time": clock.to_seconds(message.timestamp),
+    }
+
+
+@contextmanager
+def _in_the_documents_words(not_yours: str) -> Iterator[None]:
+    try:
+        yield
+    except NotYours:
+        raise NotYours(not_yours) from None
+    except NotFound:
+        raise NotFound("会话不存在") from None
+    except EmptyContent:
+        raise EmptyContent("消息内容不能为空") from None
+
+
+def _error_body(error: AppError) -> tuple[Any, int]:
+    status = 403 if isinstance(error, NotYours) else error.status
+    return {"code": status, "message": error.message, "data": None}, status
+
+
+DIALECT = Dialect("chat_system", (ROOT,), blueprint, _error_body)

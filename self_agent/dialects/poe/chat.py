@@ -1,0 +1,205 @@
+"""Conversations as the document has them: the server keeps the history, a client sends only what is new."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Literal
+
+from flask import Blueprint
+from pydantic import Field
+
+from core import clock
+from core.errors import NotFound
+from core.web import ViewResult, json_response
+from self_agent.dialects.base import callers_key, conversations, follow, user
+from self_agent.encoders import openai_sse, sse
+from self_agent.models import Conversation
+from self_agent.openapi import Body, Query, spec
+
+ROOT = "/v1/chat"
+CONVERSATIONS = ROOT + "/conversations"
+OTHER = "其它"  # where the document puts conversations of no project
+
+blueprint = Blueprint("chat", __name__)
+
+
+class ConversationBody(Body):
+    """What can be set; a field that is missing stays as it is, null or empty resets it."""
+
+    system_prompt: str | None = None
+    project_id: int | None = Field(0, ge=0)
+    title: str | None = Field(None, alias="name")
+    model: str | None = None
+
+
+class SendBody(Body):
+    """A message; only a user's is answered."""
+
+    role: Literal["user", "system", "assistant"] = "user"
+    content: str
+    model: str | None = None
+    stream: bool = False
+
+
+class ListQuery(Query):
+    """Which conversations; 0 is those of no project."""
+
+    project_id: int | None = Field(None, ge=0)
+
+
+class StopBody(Body):
+    """What to stop: the `session_id` of a stream, or the id of a conversation."""
+
+    session_id: str
+
+
+class DeleteMessagesBody(Body):
+    """Which messages."""
+
+    message_ids: list[int]
+
+
+# --- the document
+
+
+@blueprint.post(CONVERSATIONS)
+@spec.validate(tags=["poe"])
+def create(json: ConversationBody) -> ViewResult:
+    """Create a conversation."""
+    return json_response({"conversation_id": conversations.create(user(), **_fields(json)).id})
+
+
+@blueprint.post(CONVERSATIONS + "/<conversation_id>/messages")
+@spec.validate(tags=["poe"])
+def send(conversation_id: str, json: SendBody) -> ViewResult:
+    """Add a message; a user's is answered, whole or as server-sent events."""
+    if json.role != "user":
+        return _add(conversation_id, json)
+    turn = conversations.send(
+        user(), conversation_id, json.content, model=json.model, api_key=callers_key(), create=False
+    )
+    if json.stream:
+        return sse.chunks(follow(turn), openai_sse.bare), 200, sse.HEADERS
+    reply = turn.wait().message
+    return json_response(
+        {
+            "conversation_id": conversation_id,
+            "reply": reply.content if reply else "",
+            "user_message_id": turn.question.id,
+            "assistant_message_id": reply.id if reply else None,
+            "model": reply.model if reply else None,
+        }
+    )
+
+
+@blueprint.get(CONVERSATIONS + "/<conversation_id>/messages")
+@spec.validate(tags=["poe"])
+def history(conversation_id: str) -> ViewResult:
+    """Return the whole history, which begins with the system prompt if there is one."""
+    conversation = conversations.find(user(), conversation_id)
+    messages = [{"role": message.role, "content": message.content} for message in conversations.history(conversation)]
+    if conversation.system_prompt:
+        messages.insert(0, {"role": "system", "content": conversation.system_prompt})
+    return json_response({"conversation_id": conversation.id, "messages": messages})
+
+
+@blueprint.get(CONVERSATIONS + "/grouped")
+@spec.validate(tags=["poe"])
+def grouped() -> ViewResult:
+    """List all conversations by the name of their project.
+
+    A project without conversations has an empty list, so that a sidebar can show it; projects of the same name
+    share one.
+    """
+    names = _project_names()
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in (*names.values(), OTHER)}
+    for conversation in conversations.all(user()):
+        row = _row(conversation, names)
+        groups[row["project_name"]].append({"conversation_id": conversation.id, **row})
+    return json_response(groups)
+
+
+@blueprint.put(CONVERSATIONS + "/<conversation_id>")
+@spec.validate(tags=["poe"])
+def change(conversation_id: str, json: ConversationBody) -> ViewResult:
+    """Set the project, name, instructions or model of a conversation."""
+    conversations.update(user(), conversation_id, **_fields(json))
+    return json_response({"message": "Conversation updated"})
+
+
+@blueprint.delete(CONVERSATIONS + "/<conversation_id>")
+@spec.validate(tags=["poe"])
+def delete(conversation_id: str) -> ViewResult:
+    """Delete a conversation and its messages."""
+    conversations.delete(user(), conversation_id)
+    return json_response({"message": "Conversation deleted"})
+
+
+# --- beyond the document
+
+
+@blueprint.get(CONVERSATIONS)
+@spec.validate(tags=["poe"])
+def list_conversations(query: ListQuery) -> ViewResult:
+    """List the conversations, of one project if it is named, newest first."""
+    names = _project_names()
+    found = conversations.all(user(), query.project_id)
+    return json_response([{"id": conversation.id, **_row(conversation, names)} for conversation in found])
+
+
+@blueprint.get(CONVERSATIONS + "/<conversation_id>")
+@spec.validate(tags=["poe"])
+def read(conversation_id: str) -> ViewResult:
+    """Return a conversation without its messages."""
+    conversation = conversations.find(user(), conversation_id)
+    return json_response({"id": conversation.id, **_row(conversation, _project_names())})
+
+
+@blueprint.post(ROOT + "/stop-stream")
+@spec.validate(tags=["poe"])
+def stop_stream(json: StopBody) -> ViewResult:
+    """Stop a reply, keeping what there is of it; one that has ended is not an error."""
+    stopped = False
+    with contextlib.suppress(NotFound):  # an ended turn is forgotten, so it cannot be told from an unknown one
+        stopped = conversations.stop_turn(user(), json.session_id) or conversations.stop(user(), json.session_id)
+    return json_response({"message": "Stream stopped" if stopped else "No stream to stop", "stopped": stopped})
+
+
+@blueprint.post(ROOT + "/messages/delete")
+@spec.validate(tags=["poe"])
+def delete_messages(json: DeleteMessagesBody) -> ViewResult:
+    """Delete messages, of whichever conversations; ids of none count for nothing."""
+    deleted = conversations.delete_messages(user(), json.message_ids)
+    return json_response({"message": "Messages deleted", "deleted": deleted})
+
+
+# --- parsing and rendering
+
+
+def _add(conversation_id: str, json: SendBody) -> ViewResult:
+    """Store a message that nobody answers: `reply` is "", and even with `stream` there is nothing to stream."""
+    message = conversations.add(conversations.find(user(), conversation_id), json.role, json.content)
+    return json_response({"conversation_id": conversation_id, "reply": "", "message_id": message.id})
+
+
+def _fields(json: ConversationBody) -> dict[str, Any]:
+    fields = {name: value or None for name, value in json.model_dump(exclude_unset=True).items()}
+    if "project_id" in fields:
+        fields["project_id"] = fields["project_id"] or 0
+    return fields
+
+
+def _project_names() -> dict[int, str]:
+    return {project.id: project.name for project in conversations.projects(user())}
+
+
+def _row(conversation: Conversation, project_names: dict[int, str]) -> dict[str, Any]:
+    return {
+        "name": conversation.name,
+        "system_prompt": conversation.system_prompt,
+        "model": conversation.model,
+        "created_at": clock.to_seconds(conversation.created_at, ""),
+        "updated_at": clock.to_seconds(conversation.updated_at, ""),
+        "project_id": conversation.project_id,
+        "project_name": project_names.get(conversation.project_id, OTHER),
+    }

@@ -1,0 +1,58 @@
+"""OpenAI's own paths: a request goes to the model as it came, the answer comes back as it is, nothing is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, request
+from pydantic import Field
+
+from core.errors import AppError
+from core.web import ViewResult, json_response
+from self_agent.dialects.base import callers_key, conversations
+from self_agent.openapi import Body, spec
+
+MODELS = "/v1/models"
+COMPLETIONS = "/v1/chat/completions"
+PATHS = (MODELS, COMPLETIONS)
+
+blueprint = Blueprint("openai", __name__)
+
+
+class CompletionBody(Body):
+    """What is checked of a chat completion request; the model gets the whole of it."""
+
+    messages: list[Any] = Field(min_length=1)
+
+
+@blueprint.get(MODELS)
+@spec.validate(tags=["poe"])
+def models() -> ViewResult:
+    """List the models that can be asked for. Source: https://platform.openai.com/docs/api-reference/models/list"""
+    provider = conversations.provider
+    names = provider.models(api_key=callers_key())
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": provider.name} for name in names]
+    return json_response({"object": "list", "data": data})
+
+
+@blueprint.post(COMPLETIONS)
+@spec.validate(tags=["poe"])
+def complete(json: CompletionBody) -> ViewResult:
+    """Answer a chat completion request, plain or streamed.
+
+    The bytes are the upstream's, so there are no pings: a client that leaves is noticed, and the upstream let
+    go of, at the next piece.
+    """
+    completion = conversations.complete(request.get_data(), api_key=callers_key())
+    headers = {
+        **completion.headers,
+        "Content-Type": completion.content_type,
+        "X-Accel-Buffering": "no",  # a proxy such as nginx must not hold a stream back
+    }
+    return completion.body, completion.status, headers
+
+
+def error_of(error: AppError) -> dict[str, Any]:
+    """Return what OpenAI's SDKs look for in `error`. Source: openai-python, `APIError`"""
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    return {"message": error.message, "type": kind, "param": None, "code": None}

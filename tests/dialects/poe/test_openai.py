@@ -1,0 +1,84 @@
+"""OpenAI's own paths: bytes in, the same bytes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from self_agent.providers.none import NoModel
+from tests.conftest import MakeApp
+from tests.dialects.poe.conftest import BEARER, COMPLETIONS, KEY, ROOT
+from tests.upstream import HANG, Answer, FakeUpstream, Reply
+
+ASKED = b'{"messages":  [{"role":"user","content":"\\u4f60"}], "model":"x", "tools": [{"type": "x"}], "seed": 1.0}'
+JSON = {"Content-Type": "application/json"}
+
+
+def test_completion_passes_byte_for_byte(proxy: FlaskClient, upstream: FakeUpstream) -> None:
+    """Request and answer pass untouched, tools and all, with the caller's key; nothing is stored."""
+    body = b'{ "id": "x",  "choices": [{"message": {"tool_calls": [ ]}}] }'
+    upstream.enqueue(Answer(200, body))
+    answer = proxy.post(COMPLETIONS, data=ASKED, headers={**JSON, **BEARER})
+    assert (answer.status_code, answer.headers["Content-Type"], answer.data) == (200, "application/json", body)
+    assert (upstream.asked[0].raw, upstream.asked[0].headers["authorization"]) == (ASKED, f"Bearer {KEY}")
+    assert proxy.get(ROOT).json == []
+
+
+def test_completion_streams_byte_for_byte(proxy: FlaskClient, upstream: FakeUpstream) -> None:
+    """A stream passes untouched too, its odd frames and its own [DONE]."""
+    upstream.enqueue(Reply([b'data: {"odd":  1}\n\n', b": comment\n\n"], usage=None, finish_reason=None))
+    asked = ASKED.replace(b"{", b'{"stream": true, ', 1)
+    answer = proxy.post(COMPLETIONS, data=asked, headers=JSON)
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    assert answer.data == b'data: {"odd":  1}\n\n: comment\n\ndata: [DONE]\n\n'
+    assert upstream.asked[0].raw == asked
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_completion_error_passes_through(proxy: FlaskClient, upstream: FakeUpstream, status: int) -> None:
+    """The upstream's own refusal comes back as it is."""
+    upstream.enqueue(Answer(status, b'{"error":  {"message": "no"}}', {"Retry-After": "7"}))
+    answer = proxy.post(COMPLETIONS, data=ASKED, headers=JSON)
+    assert (answer.status_code, answer.data) == (status, b'{"error":  {"message": "no"}}')
+    assert answer.headers["Retry-After"] == "7"
+
+
+def test_completion_ends_with_client(proxy: FlaskClient, upstream: FakeUpstream) -> None:
+    """A client that leaves ends the upstream's work."""
+    upstream.enqueue(Reply(["a", HANG]))
+    answer = proxy.post(COMPLETIONS, data=ASKED.replace(b"{", b'{"stream": true, ', 1), headers=JSON, buffered=False)
+    assert next(iter(answer.response))
+    answer.close()
+    assert upstream.disconnected.wait(5)
+
+
+@pytest.mark.parametrize("body", [{}, {"messages": []}, {"messages": "hi"}, {"messages": None}], ids=str)
+def test_completion_needs_messages(proxy: FlaskClient, upstream: FakeUpstream, body: Any) -> None:
+    """What is no list of messages never reaches the upstream; both envelopes say why."""
+    answer = proxy.post(COMPLETIONS, json=body)
+    assert answer.status_code == 400
+    assert "messages" in answer.json["detail"]
+    error = {"message": answer.json["detail"], "type": "invalid_request_error", "param": None, "code": None}
+    assert answer.json["error"] == error
+    assert upstream.requests == []
+
+
+def test_openai_paths_have_both_envelopes(make_poe: MakeApp) -> None:
+    """Whatever is wrong there, and below any prefix, an OpenAI client finds the reason."""
+    client = make_poe(provider=NoModel(), dialects="poe=/poe").test_client()
+    asked = client.post(f"/poe{COMPLETIONS}", data=ASKED, headers=JSON)
+    assert (asked.status_code, asked.json["error"]["type"]) == (503, "server_error")
+    for answer in (asked, client.get(f"/poe{COMPLETIONS}/"), client.post(f"/poe{COMPLETIONS}", data="x")):
+        assert answer.json["detail"] == answer.json["error"]["message"]
+    assert client.delete("/poe/v1/models").json["error"]["message"]
+
+
+def test_models_as_openai_lists_them(proxy: FlaskClient, upstream: FakeUpstream) -> None:
+    """The models are those that the caller's key may ask for."""
+    upstream.models = ["a", "b"]
+    answer = proxy.get("/v1/models", headers=BEARER).json
+    assert answer["object"] == "list"
+    assert answer["data"][1] == {"id": "b", "object": "model", "created": 0, "owned_by": "openai"}
+    assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
