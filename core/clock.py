@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 _lock = threading.Lock()
 _last = 0
+_second = (0, "")  # the last second that was formatted, and its text: most times fall into it
 
 
 def now() -> str:
@@ -34,8 +35,13 @@ def not_before(timestamp: str) -> None:
 
 def from_microseconds(microseconds: int) -> str:
     """Format microseconds since the epoch."""
+    global _second
     seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:06d}Z"
+    known, text = _second
+    if seconds != known:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = (seconds, text)
+    return f"{text}.{rest:06d}Z"
 
 
 def to_microseconds(timestamp: str) -> int:

@@ -154,8 +154,15 @@ def check_origin(origin: str | None, allowed: list[str] | None, host: str) -> No
     """Raise Forbidden for a page of another site; a page that this server itself served is no such."""
     if origin is None or allowed is None or any(re.match(pattern, origin) for pattern in allowed):
         return
-    if urlsplit(origin).netloc.lower() != host.lower():
+    if _netloc(origin) != host.lower():
         raise Forbidden("pages of this origin may not call; list it in CORS_ORIGINS to allow it")
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # half an IPv6 address: no browser sends that
+        return None
 
 
 def host_name(host: str) -> str:
@@ -172,12 +179,17 @@ def _check_body() -> None:
         return
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("the body must be JSON: send 'Content-Type: application/json'")
-    if not isinstance(request.get_json(silent=True), dict):  # Flask keeps the result for the view
+    body = request.get_json(silent=True)  # Flask keeps the result for the view
+    if not isinstance(body, dict):
         try:
             orjson.loads(request.get_data())
         except orjson.JSONDecodeError as error:
             raise InvalidRequest(f"the body is not valid JSON: {error}") from None
         raise InvalidRequest("the body must be a JSON object")
+    try:
+        orjson.dumps(body)  # which goes less deep than reading does
+    except orjson.JSONEncodeError:
+        raise InvalidRequest("the body is nested too deeply") from None
 
 
 def _raw_path() -> str:

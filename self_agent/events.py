@@ -12,7 +12,7 @@ from core.errors import AppError
 from self_agent.models import Message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Started:
     """The user's message is stored and the model has accepted the question.
 
@@ -25,7 +25,7 @@ class Started:
     message_id: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Delta:
     """The next piece of the reply's text, or of the model's reasoning before it."""
 
@@ -33,14 +33,14 @@ class Delta:
     reasoning: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sources:
     """What the reply draws on: `{"type", "id" or "url", "title", …}` each; all so far, not only the new ones."""
 
     sources: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Info:
     """What the upstream says about its own reply; kept with the message, not sent to readers."""
 
@@ -49,14 +49,14 @@ class Info:
     finish_reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """The reply ended and is stored. `message` is `None` if it was stopped before its first character."""
 
     message: Message | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The model failed; the user's message stays, and what was generated is stored as incomplete."""
 

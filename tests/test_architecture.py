@@ -90,7 +90,7 @@ def test_flask_stays_at_edge(path: Path) -> None:
     if any(name == known or (known not in WIRING and belongs(name, known)) for known in KNOWS_FLASK):
         return
     for imported in imports(path):
-        assert imported.split(".")[0] not in ("flask", "werkzeug", "flask_cors", "spectree", "flask_sock"), name
+        assert imported.split(".")[0] not in ("flask", "werkzeug", "flask_cors", "spectree"), name
 
 
 def test_wrong_arrow_is_seen(tmp_path: Path) -> None:

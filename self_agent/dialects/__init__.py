@@ -6,12 +6,11 @@ from flask import Flask
 
 from core import errors
 from core.errors import AppError, StartupError
-from self_agent.dialects import alice, chat_system, poe, self_agent
+from self_agent.dialects import aichat, alice, chat_system, poe, self_agent
 from self_agent.dialects.base import Dialect
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (self_agent.DIALECT, poe.DIALECT, alice.DIALECT, chat_system.DIALECT)
-}
+_ALL = (self_agent.DIALECT, poe.DIALECT, alice.DIALECT, aichat.DIALECT, chat_system.DIALECT)
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 
 class Mounts:

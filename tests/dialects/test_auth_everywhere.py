@@ -1,0 +1,137 @@
+"""With auth on, no route of any dialect answers without a token or touches what is another user's.
+
+The routes are those of the app's URL map: one that is added later is tested, or fails here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from self_agent import conversations_of
+from self_agent.models import Message
+from tests.conftest import MakeApp
+
+SECRET = "s" * 32
+PUBLIC = {"/healthz", "/docs", "/openapi.json"}
+MARK = "ada-private-words"
+
+
+def bearer(user: str) -> dict[str, str]:
+    token = jwt.encode({"sub": user, "exp": time.time() + 60}, SECRET, algorithm="HS256")
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An app in which Ada has a conversation, with a message, in a project."""
+    app = make_app(auth_enabled=True, jwt_secret=SECRET)
+    store = conversations_of(app).store
+    project = store.create_project("ada", MARK)
+    store.create("adas", "ada", title=MARK, system_prompt=MARK, project_id=project.id)
+    store.append("adas", Message("user", MARK), Message("assistant", MARK))
+    return app
+
+
+def routes(app: Flask) -> list[tuple[str, Rule]]:
+    return [
+        (method, rule)
+        for rule in app.url_map.iter_rules()
+        if rule.rule not in PUBLIC
+        for method in sorted((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def path_to_adas(app: Flask, rule: Rule) -> str:
+    """Fill in the ids of what is Ada's."""
+    conversation = conversations_of(app).store.get("adas")
+    assert conversation is not None
+    number = conversation.number
+    message = conversations_of(app).store.messages("adas")[0].id
+    ids = {"conversation_id": "adas", "session_id": "adas", "message_id": message, "project_id": 1, "user_id": "ada"}
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1].split(":")[-1]
+        if name == "number" or (name in ("id", "conversation_id") and "/alice/" in rule.rule):
+            return str(number)
+        return str(ids[name])  # a KeyError here is a new kind of id, to be added above
+
+    return re.sub(r"<([^>]+)>", value, rule.rule)
+
+
+BODY: dict[str, Any] = {
+    "content": "x", "message": "x", "messages": [{"role": "user", "content": "x"}], "role": "user",
+    "name": "stolen", "title": "stolen", "new_title": "stolen", "new_content": "stolen", "model": "stolen",
+    "system_prompt": "stolen", "session_id": "adas", "user_id": "ada", "project_id": 1,
+}  # fmt: skip
+
+
+def call(app: Flask, method: str, path: str, headers: dict[str, str]) -> Any:
+    message = conversations_of(app).store.messages("adas")[0].id
+    body = {**BODY, "message_ids": [message]} if method in ("POST", "PUT", "PATCH") else None
+    return app.test_client().open(path, method=method, headers=headers, json=body)
+
+
+def state(app: Flask) -> Any:
+    store = conversations_of(app).store
+    return store.get("adas"), store.messages("adas"), store.projects("ada"), store.conversations("ada").items
+
+
+def test_there_are_routes(app: Flask) -> None:
+    """The URL map is really what the tests below go through."""
+    assert len(routes(app)) > 50
+
+
+def test_no_token_is_401_everywhere(app: Flask) -> None:
+    """Every route of every dialect needs a token, a socket too."""
+    for method, rule in routes(app):
+        answer = call(app, method, path_to_adas(app, rule), {})
+        assert answer.status_code == 401, (method, rule.rule)
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        assert call(app, method, path_to_adas(app, rule), upgrade).status_code == 401, (method, rule.rule)
+
+
+def test_strangers_see_and_change_nothing(app: Flask) -> None:
+    """Bob cannot read, list, change, stop or delete what is Ada's, through any route."""
+    before = state(app)
+    for method, rule in routes(app):
+        answer = call(app, method, path_to_adas(app, rule), bearer("bob"))
+        assert answer.status_code < 500, (method, rule.rule, answer.text)
+        assert MARK not in answer.text, (method, rule.rule)
+        assert state(app) == before, (method, rule.rule)
+        if "<" in rule.rule and "user_id" not in rule.rule:
+            expected = {403} if rule.rule.startswith("/chat/sessions") else {400, 404}
+            unknown_is_empty = method == "GET" and rule.rule == "/api/v1/conversations/<conversation_id>"
+            assert answer.status_code in ({200} if unknown_is_empty else expected), (method, rule.rule, answer.text)
+
+
+def test_owner_sees_own(app: Flask) -> None:
+    """The same routes answer Ada with what is hers, so that the test above proves something."""
+    seen = 0
+    for method, rule in routes(app):
+        if method == "GET" and not rule.websocket:
+            answer = call(app, method, path_to_adas(app, rule), bearer("ada"))
+            seen += MARK in answer.text
+    assert seen >= 12
+
+
+def test_running_reply_is_not_shared(make_app: MakeApp) -> None:
+    """A stranger can neither join nor stop a reply that is being generated."""
+    app = make_app(auth_enabled=True, jwt_secret=SECRET, script=[2.0])
+    service = conversations_of(app)
+    turn = service.send("ada", "adas", "hi")
+    turn.wait_started()
+    client = app.test_client()
+    bob = bearer("bob")
+    assert client.get("/api/v1/conversations/adas/stream", headers=bob).status_code == 404
+    assert client.post("/api/v1/conversations/adas/stop", headers=bob).status_code == 404
+    for session_id in ("adas", turn.id):
+        client.post("/v1/chat/stop-stream", json={"session_id": session_id}, headers=bob)
+        assert not turn.finished.is_set()
+    assert client.get("/api/v1/conversations/adas/stream", headers=bearer("ada")).status_code == 200
