@@ -5,6 +5,7 @@ Run with `python -m benchmarks.bench_http`; takes about a minute. Medians of int
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import requests
 
 from tests.serving import ROOT, Server
 from tests.upstream import FakeUpstream, Reply
@@ -24,18 +27,43 @@ ROUNDS = 15
 SECONDS = 0.4  # of one round
 TOKENS = 2000  # of a burst
 BARE = """
-from pathlib import Path
 from flask import Flask
-from core.config import Settings
+from core import config
 from self_agent import gunicorn_server, server
+settings = config.load(env_file=None)
 class Bare(gunicorn_server.Server):
     def load(self):
         app = Flask("bare")
-        app.add_url_rule("/", view_func=lambda: "hello")
+        app.add_url_rule("/hello", "hello", lambda: "hello")
         print("listens on", self.port, flush=True)
         return app
-Bare(Settings(), server.listen("127.0.0.1", 0)).serve()
+class WithHello(gunicorn_server.Server):
+    def load(self):
+        app = super().load()
+        app.add_url_rule("/hello", "hello", lambda: "hello")
+        print("listens on", self.port, flush=True)
+        return app
+{kind}(settings, server.listen("127.0.0.1", 0)).serve()
 """
+
+
+@contextlib.contextmanager
+def serving(kind: str, folder: Path) -> Iterator[int]:
+    """Run one of the servers above and yield its port."""
+    settings = {"DATA_DIR": str(folder / "data"), "LOG_DIR": str(folder / "logs"), "PROVIDER": "echo"}
+    with subprocess.Popen(
+        [sys.executable, "-c", BARE.format(kind=kind)],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        line = next(line for line in process.stdout if line.startswith("listens on "))
+        try:
+            yield int(line.split()[-1])
+        finally:
+            process.terminate()
 
 
 class Connection:
@@ -66,22 +94,20 @@ def rate(connection: Connection) -> float:
 
 
 def bench_read(folder: Path) -> None:
-    bare = subprocess.Popen([sys.executable, "-c", BARE], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert bare.stdout
-        bare_port = int(bare.stdout.readline().split()[-1])
-        with Server(folder) as server:
-            for n in range(10):
-                server.send("c", f"message {n} " * 20)
-            port = urlsplit(server.url).port or 0
-            detail = Connection(port, "/api/v1/conversations/c?size=20")
-            hello = Connection(bare_port, "/")
-            rates = [(rate(detail), rate(hello)) for _ in range(ROUNDS)]
-    finally:
-        bare.terminate()
-        bare.wait()
-    ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    print(f"| `GET` detail of 20 messages, a second | {ours:,.0f} | {theirs:,.0f} (bare view) | {ours / theirs:.2f} |")
+    with serving("WithHello", folder) as ours, serving("Bare", folder) as bare:
+        send = f"http://127.0.0.1:{ours}/api/v1/conversations/c/messages"
+        for n in range(10):
+            requests.post(send, json={"content": f"message {n} " * 20}, timeout=10).raise_for_status()
+        connections = (
+            Connection(ours, "/api/v1/conversations/c?size=20"),
+            Connection(ours, "/hello"),
+            Connection(bare, "/hello"),
+        )
+        rates = [[rate(connection) for connection in connections] for _ in range(ROUNDS)]
+        detail, hello, alone = (statistics.median(column) for column in zip(*rates, strict=True))
+    what = "`GET` detail of 20 messages, a second"
+    print(f"| {what} | {detail:,.0f} | {hello:,.0f} (bare view of the same server) | {detail / hello:.2f} |")
+    print(f"| {what} | {detail:,.0f} | {alone:,.0f} (bare Flask on the same gunicorn) | {detail / alone:.2f} |")
 
 
 def cpu_of(pid: int) -> float:

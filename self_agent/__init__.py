@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from self_agent.turns import Turns
 PUBLIC = ("/healthz", "/docs", "/openapi.json")
 
 
+class Application(Flask):
+    """Flask, without asking before every call whether the function is a coroutine: none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is."""
+        return func
+
+
 def create_app(
     settings: Settings | None = None, *, store: Store | None = None, provider: Provider | None = None
 ) -> Flask:
@@ -30,7 +39,7 @@ def create_app(
     Raises StartupError when it must not start. `close(app)` lets go of what it holds.
     """
     settings = settings or config.load()
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
     web.install(app, settings, mounts.error_body)
     auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)

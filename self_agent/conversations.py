@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import Conflict, InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.events import Chunk
-from self_agent.models import ROLES, Conversation, Message, Page, Project, check_id, number_of
+from self_agent.models import ROLES, SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
 from self_agent.providers.base import Cancellation, Completion, Provider
 from self_agent.storage.base import Store
 from self_agent.turn import Turn
@@ -76,6 +76,12 @@ class Conversations:
     def recent(self, conversation: Conversation, limit: int) -> list[Message]:
         """Return the last messages, oldest first."""
         return self.store.latest(conversation.id, limit)
+
+    def summary(self, conversation: Conversation) -> str:
+        """Return the whole content of the latest message, which is read only if lists cut it."""
+        if len(conversation.summary) < SUMMARY_LENGTH:
+            return conversation.summary
+        return self.store.latest(conversation.id, 1)[-1].content
 
     def message(self, user_id: str, message_id: int, conversation_id: str | None = None) -> Message:
         """Return a message, which must be of that conversation if one is named."""

@@ -72,10 +72,11 @@ def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
     except NotFound:
         return json_response({"data": _unknown(conversation_id, query)})
     messages = conversations.messages(conversation, query.page, query.size)
+    latest = messages[-1] if messages and query.page * query.size >= conversation.count else None
     return json_response(
         {
             "data": {
-                **_heading(conversation),
+                **_heading(conversation, latest),
                 "messages": [_message(message) for message in messages],
                 "meta": {"page": query.page, "size": query.size, "total": conversation.count},
                 "config": {"model": conversation.model},
@@ -90,10 +91,11 @@ def send(conversation_id: str, json: SendBody) -> ViewResult:
     """Send a message and wait for the reply."""
     reply = conversations.send(user(), conversation_id, json.content, model=json.model).wait().message
     conversation = conversations.find(user(), conversation_id)
+    messages = conversations.recent(conversation, RECENT)
     data = {
         "reply": reply.content if reply else "",
-        "messages": [_message(message) for message in conversations.recent(conversation, RECENT)],
-        **_heading(conversation),
+        "messages": [_message(message) for message in messages],
+        **_heading(conversation, messages[-1] if messages else None),
         "model": reply.model if reply else None,
     }
     if reply is None or reply.incomplete:
@@ -174,12 +176,12 @@ def models() -> ViewResult:
 # --- rendering
 
 
-def _heading(conversation: Conversation) -> dict[str, Any]:
-    latest = conversations.recent(conversation, 1)
+def _heading(conversation: Conversation, latest: Message | None = None) -> dict[str, Any]:
+    """Show a conversation; `latest` is its latest message where that has been read already."""
     return {
         "conversation_id": conversation.id,
         "name": conversation.name,
-        "summary": latest[0].content if latest else "",
+        "summary": latest.content if latest else conversations.summary(conversation),
         "created_at": clock.to_seconds(conversation.created_at),
         "updated_at": clock.to_seconds(conversation.updated_at),
     }
