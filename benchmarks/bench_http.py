@@ -43,7 +43,7 @@ class WithHello(gunicorn_server.Server):
         app.add_url_rule("/hello", "hello", lambda: "hello")
         print("listens on", self.port, flush=True)
         return app
-{kind}(settings, server.listen("127.0.0.1", 0)).serve()
+{kind}(settings, server.listen("127.0.0.1", 0), server.announce).serve()
 """
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -18,8 +19,8 @@ from gunicorn.workers.gthread import ThreadWorker
 from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, conversations_of, create_app
-from self_agent.server import BACKLOG, banner
 
+Announce = Callable[[Settings, Flask, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 
@@ -27,8 +28,10 @@ EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the l
 class Server(BaseApplication):  # type: ignore[misc]
     """The master process: it holds the socket and starts the worker again should it die."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, announce: Announce) -> None:
+        """`announce` is told when the worker serves: the settings, the app and the port."""
         self.settings = settings
+        self.announce = announce
         self.port = listener.getsockname()[1]
         self.listener = listener.detach()  # gunicorn makes a socket of its own from the descriptor
         self.flask_app: Flask | None = None  # in the worker only
@@ -49,7 +52,6 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_class": Worker,
             "threads": self.settings.threads,
             "worker_connections": self.settings.threads + 1000,
-            "backlog": BACKLOG,
             "keepalive": KEEP_ALIVE,
             "timeout": 0,  # a laptop that slept must not find its server killed
             "graceful_timeout": round(self.settings.grace_seconds) + EXTRA_GRACE,
@@ -67,7 +69,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         except StartupError as error:
             raise AppImportError(f"self_agent: {error}") from None
         conversations_of(self.flask_app).provider.start()
-        print(banner(self.settings, self.flask_app, self.port), flush=True)
+        self.announce(self.settings, self.flask_app, self.port)
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:

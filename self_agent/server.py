@@ -21,7 +21,7 @@ from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, conversations_of, create_app
 
-BACKLOG = 2048  # connections that may wait to be accepted
+BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
 
 
 def run(settings: Settings) -> int:
@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
     from self_agent.gunicorn_server import Server
 
     _raise_open_files()
-    return Server(settings, listen(settings.host, settings.port)).serve()
+    return Server(settings, listen(settings.host, settings.port), announce).serve()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,7 +52,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def banner(settings: Settings, app: Flask, port: int) -> str:
+def announce(settings: Settings, app: Flask, port: int) -> None:
     """Say where the server is, what it keeps where, who answers and who may ask."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [
@@ -63,7 +63,7 @@ def banner(settings: Settings, app: Flask, port: int) -> str:
     ]
     if not settings.auth_enabled and settings.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append("  WARNING: other machines can reach this address; set AUTH_ENABLED=true or HOST=127.0.0.1")
-    return "\n".join(lines)
+    print("\n".join(lines), flush=True)
 
 
 def _run_werkzeug(settings: Settings) -> int:
@@ -76,7 +76,7 @@ def _run_werkzeug(settings: Settings) -> int:
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     conversations_of(app).provider.start()
-    print(banner(settings, app, settings.port), flush=True)
+    announce(settings, app, settings.port)
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0
 
