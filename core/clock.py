@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
 
 _lock = threading.Lock()
 _last = 0
@@ -18,8 +21,11 @@ def now() -> str:
     """
     global _last
     with _lock:
-        _last = max(_last + 1, time.time_ns() // 1000)
-        return from_microseconds(_last)
+        microseconds = time.time_ns() // 1000
+        if microseconds <= _last:
+            microseconds = _last + 1
+        _last = microseconds
+    return from_microseconds(microseconds)
 
 
 def not_before(timestamp: str) -> None:
@@ -28,6 +34,8 @@ def not_before(timestamp: str) -> None:
     try:
         seen = to_microseconds(timestamp)
     except ValueError:
+        return
+    if timestamp.startswith("9999"):  # no time but a damaged one, and soon after it a year has five digits
         return
     with _lock:
         _last = max(_last, seen)
@@ -39,7 +47,7 @@ def from_microseconds(microseconds: int) -> str:
     seconds, rest = divmod(microseconds, 1_000_000)
     known, text = _second
     if seconds != known:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        text = "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*time.gmtime(seconds)[:6])  # strftime's year 25 is "25"
         _second = (seconds, text)
     return f"{text}.{rest:06d}Z"
 
@@ -50,7 +58,10 @@ def to_microseconds(timestamp: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    return round(moment.timestamp() * 1_000_000)
+    try:
+        return (moment.astimezone(timezone.utc) - _EPOCH) // _MICROSECOND
+    except OverflowError:
+        raise ValueError("in UTC this time is not in the years 1 to 9999") from None
 
 
 def normalize(timestamp: str) -> str:

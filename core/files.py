@@ -40,12 +40,12 @@ class Operations:
 
     def sync(self, fd: int) -> None:
         """Return when the content and the size of the file are on the disk."""
-        if sys.platform == "darwin":
+        if sys.platform == "linux":
+            os.fdatasync(fd)  # half the price of fsync: it leaves out the times
+        elif sys.platform == "darwin":
             import fcntl  # there is none on Windows
 
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync there stops at the drive's own cache
-        elif sys.platform == "linux":
-            os.fdatasync(fd)  # half the price of fsync: it leaves out the times
         else:
             os.fsync(fd)
 
@@ -123,14 +123,16 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
         taken += operations.write(fd, rest[taken:], offset + taken)
 
 
-def overwrite_tail(fd: int, offset: int, data: bytes, before: bytes) -> None:
-    """Durably put `data` where `before` ends the file.
+def overwrite_tail(fd: int, offset: int, data: bytes, before: bytes) -> os.stat_result:
+    """Durably put `data` where `before` ends the file; return the size and time it has then.
 
     When that fails `before` is put back as well as the disk allows; `cut_tail` can be tried again later.
     """
     try:
-        write_at(fd, data, offset)
+        if operations.write(fd, data, offset) != len(data):  # rarely: hence not a call of `write_at` alone
+            write_at(fd, data, offset)
         operations.sync(fd)
+        return os.fstat(fd)  # only now: Windows may set the time of a write when it is flushed
     except OSError as error:
         with suppress(StorageError):
             cut_tail(fd, offset, before)

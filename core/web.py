@@ -192,6 +192,7 @@ def _check_body() -> None:
         return
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("the body must be JSON: send 'Content-Type: application/json'")
+    _read_body()
     body = request.get_json(silent=True)  # Flask keeps the result for the view
     if not isinstance(body, dict):
         try:
@@ -203,6 +204,17 @@ def _check_body() -> None:
         orjson.dumps(body)  # which goes less deep than reading does
     except orjson.JSONEncodeError:
         raise InvalidRequest("the body is nested too deeply") from None
+
+
+def _read_body() -> None:
+    """Read the whole body, which the request keeps. Raises InvalidRequest when the WSGI server cannot."""
+    try:
+        request.get_data()
+        request.stream.read(1)  # raises at the limit, where a body without a length would just be cut
+    except HTTPException:
+        raise
+    except Exception as error:  # of a broken chunk: each WSGI server has a class of its own
+        raise InvalidRequest("the body cannot be read") from error
 
 
 def _raw_path() -> str:

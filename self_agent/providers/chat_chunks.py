@@ -49,7 +49,7 @@ class ReplyReader:
         if choices:
             choice = _mapping(_items(choices, "choices")[0], "choice")
             if reason := choice.get("finish_reason"):
-                self._finish_reason, self.ended = str(reason), True
+                self._finish_reason, self.ended = reason if isinstance(reason, str) else None, True
             message = choice.get("message")  # a whole completion
             self.ended = self.ended or bool(message)
             delta = _mapping(choice.get("delta") or message, "delta")
@@ -80,7 +80,8 @@ class ReplyReader:
     def _add_sources(self, sources: Iterable[dict[str, Any]]) -> None:
         for source in sources:
             if isinstance(source.get("url"), str):
-                self._sources.setdefault(source["url"], {"type": "url", **source})
+                flat = {name: value for name, value in source.items() if not isinstance(value, (dict, list))}
+                self._sources.setdefault(source["url"], {"type": "url", **flat})
 
 
 def _perplexity_sources(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:

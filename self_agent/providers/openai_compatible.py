@@ -130,7 +130,7 @@ class OpenAICompatible(Provider):
         self._raise_for_status(answer, key)
         with contextlib.closing(answer):
             try:
-                return [str(model["id"]) for model in orjson.loads(answer.read())["data"]]
+                return [model["id"] for model in orjson.loads(answer.read())["data"] if isinstance(model["id"], str)]
             except HTTPError as error:
                 raise upstream_errors.cut_off(error, self._client.where) from None
             except (ValueError, LookupError, TypeError):

@@ -105,7 +105,8 @@ def reported(error: Any, where: str, key: str) -> UpstreamError:
     """Turn an error object inside a stream or a 200 answer into the error to raise."""
     fields = error if isinstance(error, dict) else {}
     said = _tidy(_words_of(error), key) or "no reason given"
-    kind = f"{fields.get('code')} {fields.get('type')}".lower()
+    named = (fields.get("code"), fields.get("type"))
+    kind = " ".join(str(name) for name in named if isinstance(name, (str, int))).lower()
     if any(word in kind for word in _RATE_WORDS):
         return UpstreamRateLimited(f"{where} asks to slow down ({said}); try again later")
     if any(word in kind for word in _KEY_WORDS):

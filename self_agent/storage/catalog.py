@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from itertools import islice, takewhile
 from typing import Any
 
 from core.errors import Conflict, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, Conversation, Page
-from self_agent.storage.document import TIMESTAMP_LENGTH
+from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, SUMMARY_LENGTH, Conversation, Message, Page
+from self_agent.storage.document import TIMESTAMP_LENGTH, beginning
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 
@@ -50,11 +51,6 @@ class Entry:
         """When the conversation was created."""
         return self.texts[:TIMESTAMP_LENGTH]
 
-    @property
-    def first(self) -> str:
-        """The beginning of the first user message."""
-        return unpack(self.texts)[1]
-
     def conversation(self) -> Conversation:
         """Return what a use case may see."""
         created_at, first, summary = unpack(self.texts)
@@ -79,6 +75,15 @@ def pack(created_at: str, first: str, summary: str) -> str:
     return f"{created_at}{chr(len(first))}{first}{summary}"
 
 
+def with_appended(texts: str, messages: list[Message]) -> str:
+    """Return the three texts of an entry as one after messages were appended."""
+    summary = messages[-1].content[:SUMMARY_LENGTH]
+    if first_length := ord(texts[TIMESTAMP_LENGTH]):
+        return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
+    first = next(filter(None, (beginning(m.role, m.content) for m in messages)), "")
+    return pack(texts[:TIMESTAMP_LENGTH], first, summary)
+
+
 def unpack(texts: str) -> tuple[str, str, str]:
     """Return what `pack` was given."""
     middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
@@ -93,6 +98,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._released = threading.Condition(self._lock)
         self._by_id: dict[str, Entry] = {}
         self._by_number: dict[int, Entry] = {}
         self._order: dict[str, dict[int, Entry]] = {}  # by user, then by number: oldest update first
@@ -166,9 +172,15 @@ class Catalog:
             self._last_number = max(self._last_number, number)
 
     def reserve_id(self, conversation_id: str) -> int:
-        """Hold an id for a conversation whose file is being made, and return its number. Raises Conflict."""
+        """Hold an id for a conversation whose file is being made, and return its number.
+
+        Raises Conflict if there is one with this id: one that is just being made is waited for, so that whoever
+        gets the Conflict finds it.
+        """
         with self._lock:
-            if conversation_id in self._by_id or conversation_id in self._being_created:
+            while conversation_id in self._being_created:
+                self._released.wait()
+            if conversation_id in self._by_id:
                 raise Conflict("A conversation with this id exists already.")
             number = self._next_number()
             self._being_created.add(conversation_id)
@@ -183,6 +195,7 @@ class Catalog:
         """Let go of a held id, whether its conversation was added meanwhile or not."""
         with self._lock:
             self._being_created.discard(conversation_id)
+            self._released.notify_all()
 
     def add(self, entry: Entry) -> Conversation:
         """Add a new conversation."""
@@ -198,6 +211,18 @@ class Catalog:
                 setattr(entry, name, value)
             self.is_dirty = True
             if "updated_at" in changes and not entry.is_gone:
+                self._put_in_order(entry)
+
+    def appended(self, entry: Entry, count: int, status: os.stat_result, updated_at: str, texts: str) -> None:
+        """Do as `update` does, only faster, after `count` messages were appended."""
+        with self._lock:
+            entry.total += count
+            entry.size = status.st_size
+            entry.mtime_ns = status.st_mtime_ns
+            entry.updated_at = updated_at
+            entry.texts = texts
+            self.is_dirty = True
+            if next(reversed(self._order[entry.user_id].values())) is not entry:  # a later time leaves it there
                 self._put_in_order(entry)
 
     def take_positions(self, entry: Entry, count: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,8 +28,10 @@ Fields = dict[str, Any]
 
 _PIECE = 1 << 20  # bytes parsed at once: a long conversation never stands in memory as objects as a whole
 _OPTIONAL = ("model", "incomplete", "error", "reasoning", "sources", "usage", "edited_at", "is_deleted")
-_NAMES = frozenset(Message.__dataclass_fields__)
+_optional_of = attrgetter(*_OPTIONAL)
+_NONE_SET = _optional_of(Message)  # the defaults: most messages have none of these
 TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
+_DEEPEST = 100  # levels of lists and objects that are written; orjson itself gives up at 254
 _FEW = 8  # messages that are looked for one by one; more are found in one pass over the document
 _LINE = re.compile(rb'\n(\{"id":(\d+),)')
 
@@ -64,10 +67,13 @@ def message_line(message: Message) -> bytes:
         "content": message.content,
         "timestamp": message.timestamp,
     }
-    for name in _OPTIONAL:
-        value = getattr(message, name)
-        if value is not None and value is not False:
-            fields[name] = value
+    values = _optional_of(message)
+    if values != _NONE_SET:
+        fields.update(
+            (name, value)
+            for name, value in zip(_OPTIONAL, values, strict=True)
+            if value is not None and value is not False
+        )
     return dump(fields)
 
 
@@ -84,15 +90,17 @@ def dump(value: Any) -> bytes:
         return orjson.dumps(_representable(value))
 
 
-def _representable(value: Any) -> Any:
+def _representable(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        return None
     if isinstance(value, dict):
-        return {_representable(str(key)): _representable(item) for key, item in value.items()}
+        return {_representable(str(key)): _representable(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_representable(item) for item in value]
+        return [_representable(item, depth + 1) for item in value]
     if isinstance(value, str):  # joins halves of surrogate pairs, which some models send one by one
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return float(value)
+        return float(value) if abs(value) < 1 << 1023 else None
     return value if isinstance(value, (bool, int, float, type(None))) else str(value)
 
 
@@ -128,16 +136,10 @@ def load(data: bytes) -> Any:
         raise Irregular from error
 
 
-def as_message(fields: Fields) -> Message:
-    """Return the message that a line holds, without the fields that a later version may have added."""
-    if not fields.keys() <= _NAMES:
-        fields = {key: value for key, value in fields.items() if key in _NAMES}
-    return from_fields(fields)
-
-
-def visible(body: bytes) -> list[Message]:
-    """Return the messages of some lines without the hidden ones."""
-    return [as_message(fields) for fields in parse_body(body) if not fields.get("is_deleted")]
+def visible(body: bytes, start: int = 0, stop: int | None = None) -> list[Message]:
+    """Return the messages of some lines without the hidden ones, from the `start`-th of these on."""
+    shown = [fields for fields in parse_body(body) if not fields.get("is_deleted")]
+    return list(map(from_fields, shown[start:stop]))
 
 
 def survey(data: bytes, number: int, header_end: int) -> Facts:
@@ -183,6 +185,7 @@ def is_regular(fields: Any, number: int) -> bool:
             and fields["id"] >> POSITION_BITS == number
             and type(fields["role"]) is str
             and type(fields["content"]) is str
+            and type(fields["timestamp"]) is str
             and len(fields["timestamp"]) == TIMESTAMP_LENGTH
             and fields["timestamp"][-1] == "Z"
         )

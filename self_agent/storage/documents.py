@@ -15,11 +15,12 @@ from typing import Any
 
 from core import files
 from core.errors import NotFound, StorageError
-from self_agent.models import SUMMARY_LENGTH, Message
+from self_agent.models import Message
 from self_agent.storage import document
-from self_agent.storage.catalog import Catalog, Entry, pack
+from self_agent.storage.catalog import Catalog, Entry, message_id, pack, with_appended
 from self_agent.storage.document import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.entries import entry_of, header_of, read_entry, read_file, with_header
+from self_agent.storage.filling import check_reserved, fill
 from self_agent.storage.layout import Layout
 from self_agent.storage.ledger import Ledger
 from self_agent.storage.line_table import LineTables
@@ -63,11 +64,11 @@ class Documents:
             yield
 
     @contextmanager
-    def opened(self, entry: Entry, flags: int = files.READ) -> Iterator[tuple[Entry, int]]:
+    def opened(self, entry: Entry) -> Iterator[tuple[Entry, int]]:
         """Hold a conversation's lock and its file, which is as the catalog says."""
         with self._catalog.lock_of(entry):
             self._check(entry)
-            fd = self._open_known(entry, flags)
+            fd = self._open_known(entry, files.READ)
             try:
                 yield entry, fd
             finally:
@@ -201,27 +202,50 @@ class Documents:
 
     # --- messages
 
-    def append(self, entry: Entry, fd: int, messages: list[Message]) -> None:
-        """Append messages with one durable write; `fd` is open for changing."""
-        lines = [document.message_line(message) for message in messages]
-        end = entry.size - len(CLOSING)
+    def append(self, entry: Entry, messages: tuple[Message, ...]) -> list[Message]:
+        """Append messages with one durable write, and return them as they are stored.
+
+        Each turn waits for this twice, and what runs next to a sync takes more than twice its time, out of cold
+        caches: hence few layers, and little after the sync.
+        """
+        with entry.lock or self._catalog.lock_of(entry):
+            if self.is_closed or entry.is_gone:
+                self._check(entry)
+            fd = self._open_known(entry, files.CHANGE)
+            try:
+                new = 0
+                for message in messages:
+                    if message.id:
+                        check_reserved(message.id, entry.number, message_id(entry, entry.next_position))
+                    else:
+                        new += 1
+                position = self._catalog.take_positions(entry, new) if new else 0
+                stored = fill(messages, entry.number, position)
+                if stored:
+                    self._write(entry, fd, stored)
+                return stored
+            finally:
+                os.close(fd)
+
+    def _write(self, entry: Entry, fd: int, messages: list[Message]) -> None:
+        lines = []
+        updated_at = entry.updated_at
+        for message in messages:
+            lines.append(document.message_line(message))
+            if message.timestamp > updated_at:
+                updated_at = message.timestamp
         data = document.ending(lines, first=entry.total == 0)
+        end = entry.size - len(CLOSING)
+        texts = with_appended(entry.texts, messages)
+        is_tabled = entry.number in self.tables
         entry.is_torn = True  # until we know better
-        files.overwrite_tail(fd, end, data, CLOSING)
+        status = files.overwrite_tail(fd, end, data, CLOSING)
         entry.is_torn = False
-        status = os.fstat(fd)
-        first = entry.first or next(filter(None, (document.beginning(m.role, m.content) for m in messages)), "")
-        lengths = [len(line) + len(SEPARATOR) for line in lines]
-        lengths[-1] -= 1  # the closing follows a line break alone
-        self.tables.extend(entry.number, end + (len(SEPARATOR) if entry.total else 1), lengths)
-        self._catalog.update(
-            entry,
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-            total=entry.total + len(messages),
-            updated_at=max(entry.updated_at, *(message.timestamp for message in messages)),
-            texts=pack(entry.created_at, first, messages[-1].content[:SUMMARY_LENGTH]),
-        )
+        if is_tabled:
+            lengths = [len(line) + len(SEPARATOR) for line in lines]
+            lengths[-1] -= 1  # the closing follows a line break alone
+            self.tables.extend(entry.number, end + (len(SEPARATOR) if entry.total else 1), lengths)
+        self._catalog.appended(entry, len(lines), status, updated_at, texts)
 
     def change_messages(self, entry: Entry, fd: int, ids: list[int], changes: Mapping[str, Any]) -> list[Fields]:
         """Set fields of those of the messages that are shown, and return these as they are now."""

@@ -10,9 +10,15 @@ from self_agent.models import POSITION_BITS, Message, number_of
 
 def filled(message: Message, message_id: int) -> Message:
     """Return a message as it is stored under this id."""
-    if message.timestamp:
-        clock.not_before(message.timestamp)  # lists are sorted by it: later updates must be newer
-    return from_fields({**message.__dict__, "id": message_id, "timestamp": message.timestamp or clock.now()})
+    timestamp = message.timestamp
+    if timestamp:
+        clock.not_before(timestamp)  # lists are sorted by it: later updates must be newer
+    else:
+        timestamp = clock.now()
+    fields = message.__dict__.copy()
+    fields["id"] = message_id
+    fields["timestamp"] = timestamp
+    return from_fields(fields)
 
 
 def from_fields(fields: dict[str, Any]) -> Message:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from core import clock, files
+from core import clock
 from core.errors import AppError, NotFound, StorageError
 from self_agent.models import Conversation, Message, Page, Project, number_of
 from self_agent.storage import document, opening, reading, snapshot
@@ -16,7 +16,7 @@ from self_agent.storage.base import Store
 from self_agent.storage.catalog import Catalog, Entry, message_id, pack
 from self_agent.storage.documents import CLOSED, Documents, not_found
 from self_agent.storage.entries import shared, with_header
-from self_agent.storage.filling import check_reserved, fill
+from self_agent.storage.filling import from_fields
 from self_agent.storage.layout import Layout
 from self_agent.storage.ledger import Ledger
 from self_agent.storage.ownership import Ownership
@@ -137,14 +137,7 @@ class JsonFileStore(Store):
         return message_id(entry, self._catalog.take_positions(entry, 1))
 
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
-        with self._opened(conversation_id, files.CHANGE) as (entry, fd):
-            for message in messages:
-                check_reserved(message.id, entry.number, message_id(entry, entry.next_position))
-            position = self._catalog.take_positions(entry, sum(not message.id for message in messages))
-            stored = fill(messages, entry.number, position)
-            if stored:
-                self._documents.append(entry, fd, stored)
-            return stored
+        return self._documents.append(self._entry(conversation_id), messages)
 
     def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
         with self._opened(conversation_id) as (entry, fd):
@@ -170,7 +163,7 @@ class JsonFileStore(Store):
         changed = self._change_messages(number_of(message_id), [message_id], changes)
         if not changed:
             raise no_message()
-        return document.as_message(changed[0])
+        return from_fields(changed[0])
 
     def hide(self, message_ids: list[int]) -> int:
         self._ready_catalog()
@@ -256,8 +249,8 @@ class JsonFileStore(Store):
             raise not_found()
         return entry
 
-    def _opened(self, conversation_id: str, flags: int = files.READ) -> AbstractContextManager[tuple[Entry, int]]:
-        return self._documents.opened(self._entry(conversation_id), flags)
+    def _opened(self, conversation_id: str) -> AbstractContextManager[tuple[Entry, int]]:
+        return self._documents.opened(self._entry(conversation_id))
 
 
 def no_message() -> NotFound:

@@ -13,7 +13,7 @@ import orjson
 
 from core import clock, files
 from core.errors import NotFound
-from self_agent.models import Project
+from self_agent.models import MAX_NUMBER, Project
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,16 @@ class Ledger:
             with files.storage_errors():
                 data = self._path.read_bytes() if self._path.exists() else b"{}"
             content = orjson.loads(data)
-            projects = [Project(**fields) for fields in content.get("projects", [])]
-            self.last_number = int(content.get("last_number", 0))
-            self._last_project = max([int(content.get("last_project", 0)), *(project.id for project in projects)])
+            projects = [_project(fields) for fields in content.get("projects", [])]
+            last_project = max([int(content.get("last_project", 0)), *(project.id for project in projects)])
+            last_number = int(content.get("last_number", 0))
+            if last_number > MAX_NUMBER:
+                raise ValueError("more conversations than there can be")
         except (ValueError, TypeError, AttributeError):
             set_aside(self._path)
             return
         self._projects = {project.id: project for project in projects}
+        self._last_project, self.last_number = last_project, last_number
 
     def keep_number(self, number: int, last_number: int) -> None:
         """Remember, before the conversation with this number goes, that it was given: up to `last_number` all were."""
@@ -103,3 +106,11 @@ class Ledger:
         }
         files.replace_file(self._path, [orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
         self._projects, self._last_project, self.last_number = projects, last_project, last_number
+
+
+def _project(fields: dict[str, Any]) -> Project:
+    """Return a project as it was written. Raises TypeError for anything else."""
+    project = Project(**fields)
+    if [type(value) for value in asdict(project).values()] != [int, str, str, str]:
+        raise TypeError("not a project")
+    return project

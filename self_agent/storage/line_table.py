@@ -21,6 +21,9 @@ class LineTables:
         self._lines = 0
         self._max_lines = max_lines
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._tables
+
     def get(self, number: int, fd: int, size: int) -> array[int]:
         """Return the offsets of the lines of a document of `size` bytes: messages, then the closing."""
         with self._lock:
@@ -36,7 +39,7 @@ class LineTables:
         """Add lines that were appended: `closing` is where the first starts, `lengths` include the line breaks."""
         with self._lock:
             table = self._tables.get(number)
-            if table is None:
+            if table is None:  # another conversation's took its place
                 return
             table[-1] = closing
             for length in lengths:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+import stat
 from pathlib import Path
 
 from core import clock, files
@@ -63,8 +63,10 @@ class _Finds:
                 stem = item.name[: -len(SUFFIX)]
                 if not item.name.endswith(SUFFIX):
                     continue
+                status = _status(item)
+                if status is None:
+                    continue
                 entry = known.pop(stem, None)
-                status = item.stat()
                 if entry and entry.size == status.st_size and entry.mtime_ns == status.st_mtime_ns:
                     self.entries[entry.number] = entry
                 else:
@@ -87,8 +89,27 @@ class _Finds:
                 self.entries[entry.number] = entry
 
 
+def _status(item: os.DirEntry[str]) -> os.stat_result | None:
+    """Return a file's size and time; None for a folder, a pipe, a link to nowhere and what has gone meanwhile."""
+    try:
+        status = item.stat()
+    except OSError as error:
+        log.warning("%s: skipped: %s", item.name, error.strerror)
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
 def _take_in(path: Path, layout: Layout, catalog: Catalog, documents: Documents) -> None:
     """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read."""
+    try:
+        _adopt_or_set_aside(path, layout, catalog, documents)
+    except FileNotFoundError:
+        log.warning("%s: removed while the server started", path.name)
+    except StorageError as error:
+        log.warning("%s: skipped: %s", path.name, error.message)
+
+
+def _adopt_or_set_aside(path: Path, layout: Layout, catalog: Catalog, documents: Documents) -> None:
     try:
         conversation_id = _id_for(path, catalog, layout)
         entry = documents.adopt(path, conversation_id, lambda header: _number_for(header, conversation_id, catalog))
@@ -97,10 +118,6 @@ def _take_in(path: Path, layout: Layout, catalog: Catalog, documents: Documents)
         catalog.add(entry)
     except Irregular:
         documents.quarantine(path)
-    except FileNotFoundError:
-        log.warning("%s: removed while the server started", path.name)
-    except StorageError as error:
-        log.warning("%s: skipped: %s", path.name, error.message)
 
 
 def _id_for(path: Path, catalog: Catalog, layout: Layout) -> str:
@@ -153,6 +170,7 @@ def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents:
     catalog.update(entry, next_position=max(entry.next_position, (reply.id & MAX_POSITION) + 1))
     if not reply.content:
         return
-    with documents.opened(entry, files.CHANGE) as (_, fd):
-        if reading.find(entry, fd, documents.tables, reply.id) is None:
-            documents.append(entry, fd, [replace(reply, timestamp=reply.timestamp or clock.now())])
+    with documents.opened(entry) as (_, fd):
+        found = reading.find(entry, fd, documents.tables, reply.id)
+    if found is None:
+        documents.append(entry, (reply,))

@@ -16,7 +16,8 @@ import orjson
 
 from core import files
 from self_agent.models import Message
-from self_agent.storage.document import as_message, dump, message_line
+from self_agent.storage.document import dump, message_line
+from self_agent.storage.filling import from_fields
 from self_agent.storage.layout import Layout
 
 CUT_OFF = "the server stopped before the reply was finished"
@@ -53,7 +54,7 @@ class Partials:
 
     def left_over(self) -> Iterator[tuple[Path, Partial | None]]:
         """Yield the files that a crash left, each with what can be read of it."""
-        for path in sorted(self._layout.partial.glob("*.jsonl")):
+        for path in filter(Path.is_file, sorted(self._layout.partial.glob("*.jsonl"))):
             with files.storage_errors():
                 data = path.read_bytes()
             yield path, read_partial(data)
@@ -65,7 +66,9 @@ def read_partial(data: bytes) -> Partial | None:
     try:
         fields = orjson.loads(lines[0])
         conversation_id = fields.pop("conversation_id")
-        reply = as_message({**fields, "incomplete": True, "error": CUT_OFF})
+        if [type(fields[name]) for name in ("id", "role", "timestamp")] != [int, str, str]:
+            return None
+        reply = from_fields({**fields, "incomplete": True, "error": CUT_OFF})
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     pieces = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from core.files import read_at
 from self_agent.models import MAX_POSITION, Message
 from self_agent.storage.catalog import Entry
-from self_agent.storage.document import CLOSING, SEPARATOR, as_message, find_line, load, parse_header, visible
+from self_agent.storage.document import CLOSING, SEPARATOR, find_line, load, visible
+from self_agent.storage.filling import from_fields
 from self_agent.storage.line_table import LineTables
 
 _SMALL = 1 << 16  # bytes; a file up to this size is read as a whole, which costs less than being clever
@@ -45,7 +46,7 @@ def page(entry: Entry, fd: int, tables: LineTables, offset: int, limit: int | No
         return []
     if entry.hidden or entry.size <= _SMALL or stop - offset == entry.total:
         data = whole(entry, fd)
-        return visible(data[parse_header(data)[1] + 1 : -len(CLOSING)])[offset:stop]
+        return visible(data[data.index(b"\n") + 1 : -len(CLOSING)], offset, stop)
     table = tables.get(entry.number, fd, entry.size)
     return visible(read_at(fd, table[stop] - table[offset], table[offset]).rstrip(SEPARATOR))
 
@@ -62,7 +63,7 @@ def find(entry: Entry, fd: int, tables: LineTables, message_id: int) -> Message 
     if line is None:
         data = whole(entry, fd)
         line = find_line(data, message_id)
-    return as_message(load(data[line[0] : line[1]])) if line else None
+    return from_fields(load(data[line[0] : line[1]])) if line else None
 
 
 def whole(entry: Entry, fd: int) -> bytes:

@@ -51,7 +51,7 @@ def salvage(data: bytes) -> Salvaged:
     """Read a document in any layout. Raises Irregular when not even its header can be read."""
     try:
         return _whole(_load_leniently(data))
-    except ValueError:
+    except (ValueError, RecursionError):
         return _by_lines(data)
 
 
@@ -92,7 +92,7 @@ def _start_of(line: bytes) -> tuple[Fields | None, bytes]:
     text = line.decode("utf-8", "replace")
     try:
         fields, end = json.JSONDecoder().raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, line
     return (fields, text[end:].encode()) if _is_message(fields) else (None, line)
 
@@ -128,7 +128,7 @@ def is_heading(header: Fields, conversation_id: str) -> bool:
         and text_or_none(header.get("user_id")) is not None
         and all(isinstance(header.get(name, 0), (str, type(None))) for name in _TEXTS)
         and type(header.get("project_id")) is int
-        and all(len(header.get(name) or "") == TIMESTAMP_LENGTH for name in ("created_at", "updated_at"))
+        and all(len(text_or_none(header.get(name)) or "") == TIMESTAMP_LENGTH for name in ("created_at", "updated_at"))
     )
 
 
@@ -159,6 +159,8 @@ def _positions(messages: list[Fields]) -> list[int]:
         kept.append(0 if position in used else position)
         used.add(position)
     top = max(used, default=0)
+    if top + kept.count(0) > MAX_POSITION:
+        return list(range(1, len(kept) + 1))
     return [position or (top := top + 1) for position in kept]
 
 

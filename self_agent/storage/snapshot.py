@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import zlib
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -19,10 +20,10 @@ from self_agent.storage.layout import file_stem
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the fields of a row change: an older snapshot is then left unread
+FORMAT = 2  # raise it when the fields of a row change: an older snapshot is then left unread
 _FIELDS = tuple(Entry.__dataclass_fields__)[: list(Entry.__dataclass_fields__).index("mtime_ns") + 1]
 _OPENING = b'{"format": %d, "rows": [\n' % FORMAT
-_CLOSING = b"null]}\n"  # so that each row can end with a comma
+_CLOSING = b'null], "crc32": %d}\n'  # of the rows, each of which can end with a comma
 _row = attrgetter(*_FIELDS)
 
 
@@ -37,10 +38,13 @@ def save(path: Path, catalog: Catalog) -> None:
 
 
 def _lines(catalog: Catalog) -> Iterator[bytes]:
+    checksum = 0
     yield _OPENING
     for batch in catalog.batches():
-        yield b"".join([orjson.dumps(_row(entry)) + b",\n" for entry in batch])
-    yield _CLOSING
+        rows = b"".join([orjson.dumps(_row(entry)) + b",\n" for entry in batch])
+        checksum = zlib.crc32(rows, checksum)
+        yield rows
+    yield _CLOSING % checksum
 
 
 def load(path: Path) -> dict[str, Entry]:
@@ -59,9 +63,11 @@ def load(path: Path) -> dict[str, Entry]:
 
 def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
     intern = sys.intern  # a few users and models, named by many conversations
+    checksum = 0
     for line in lines:
-        if line == _CLOSING:
+        if line == _CLOSING % checksum:
             return
+        checksum = zlib.crc32(line, checksum)
         entry = Entry(*orjson.loads(line[:-2]))
         entry.user_id = intern(entry.user_id)
         if entry.model is not None:

@@ -7,6 +7,7 @@ import pytest
 from self_agent.models import Message
 from self_agent.storage import document
 from self_agent.storage.document import CLOSING, Facts, Irregular
+from self_agent.storage.filling import from_fields
 from self_agent.storage.salvage import regular, salvage
 
 TIME = "2025-04-30T10:00:01.000000Z"
@@ -39,7 +40,7 @@ def made(*lines: bytes) -> bytes:
 def test_line_of_a_message(message: Message, expected: str) -> None:
     """A line holds what the message has, unescaped, and is read back as the same message."""
     assert document.message_line(message).decode() == expected
-    assert document.as_message(document.load(expected.encode())) == message
+    assert from_fields(document.load(expected.encode())) == message
 
 
 def test_odd_values_are_kept_somehow() -> None:
@@ -52,7 +53,7 @@ def test_odd_values_are_kept_somehow() -> None:
 
 def test_unknown_fields_are_skipped() -> None:
     """A field that a later version added does not keep a message from being read."""
-    assert document.as_message({"role": "user", "content": "x", "later": 1}) == Message("user", "x")
+    assert from_fields({"role": "user", "content": "x", "later": 1}) == Message("user", "x")
 
 
 def test_survey_of_a_document() -> None:
