@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test check format bench
+.PHONY: run test check format bench torture
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
@@ -34,3 +34,6 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt
 
 bench: $(VENV)/.dev
 	@for file in benchmarks/bench_*.py; do echo; echo "## $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+torture: $(VENV)/.dev
+	$(BIN)/python -m tests.torture.crash --kills 1000

@@ -205,7 +205,7 @@ def remove_file(path: Path) -> None:
     """Durably remove a file; one that is gone already is fine."""
     with storage_errors(), suppress(FileNotFoundError):
         operations.unlink(path)
-        sync_folder(path.parent)
+    sync_folder(path.parent)  # also of one that is gone: the call that removed it may have failed here
 
 
 def forget_file(path: Path) -> None:

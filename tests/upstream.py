@@ -207,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test output clean."""
 
     def do_GET(self) -> None:
-        upstream = self._record(b"")
+        upstream = self.server.upstream
+        self._record(b"")
         if upstream.models_answer is None:
             self._answer(Answer(200, {"object": "list", "data": [{"id": name} for name in upstream.models]}))
         else:
@@ -215,8 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
-        upstream = self._record(raw)
-        body = upstream.requests[-1].body or {}
+        upstream = self.server.upstream
+        body = self._record(raw).body or {}
         answer = upstream.next_answer(body)
         try:
             if isinstance(answer, Answer):
@@ -230,14 +231,15 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.disconnected.set()
             raise
 
-    def _record(self, raw: bytes) -> FakeUpstream:
+    def _record(self, raw: bytes) -> Request:
         try:
             body = json.loads(raw) if raw else None
         except ValueError:
             body = None
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.upstream.requests.append(Request(self.command, self.path, headers, body, raw))
-        return self.server.upstream
+        request = Request(self.command, self.path, headers, body, raw)
+        self.server.upstream.requests.append(request)
+        return request
 
     def _answer(self, answer: Answer) -> None:
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()

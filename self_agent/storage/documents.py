@@ -87,7 +87,9 @@ class Documents:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
             status = os.fstat(fd)
-            if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
+            is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
+            if is_known and (entry.is_checked or _is_closed(fd, entry)):
+                entry.is_checked = True
                 return fd
             os.close(fd)
             self._read_again(entry)
@@ -116,6 +118,7 @@ class Documents:
         """Take over what somebody else made of a file; set it aside if it is no document any more."""
         self.tables.drop(entry.number)
         path = self._layout.document(entry.id)
+        files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
             found = self._read_known(path, entry)
         except FileNotFoundError:
@@ -265,6 +268,11 @@ class Documents:
         rewritten = document.with_lines(data, lines)
         first, summary = document.names_of(rewritten)
         self.rewrite(entry, [rewritten], hidden=entry.hidden + hidden, texts=pack(entry.created_at, first, summary))
+
+
+def _is_closed(fd: int, entry: Entry) -> bool:
+    """Say whether a file ends as it must: a power cut may leave what an append wrote without its size and time."""
+    return files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING
 
 
 def not_found() -> NotFound:

@@ -27,9 +27,12 @@ def from_fields(fields: dict[str, Any]) -> Message:
     The `__init__` of a frozen dataclass sets each of the 12 fields through `object.__setattr__`, and a page
     of messages would spend more time in it than in reading and parsing.
     """
-    message = object.__new__(Message)
+    message = _new(Message)
     message.__dict__.update(fields)
     return message
+
+
+_new = object.__new__
 
 
 def fill(messages: tuple[Message, ...], number: int, position: int) -> list[Message]:

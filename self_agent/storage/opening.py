@@ -31,6 +31,7 @@ def open_folder(layout: Layout, catalog: Catalog, ledger: Ledger, documents: Doc
     """Fill the catalog and the ledger from the data folder."""
     for folder in (layout.folder, layout.conversations, layout.deleted):
         files.remove_leftovers(folder)
+        files.sync_folder(folder)  # a crash may have come between a rename and its sync; from here on we build on it
     ledger.load(documents.quarantine)
     catalog.raise_numbers(ledger.last_number)
     with files.storage_errors():

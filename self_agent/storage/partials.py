@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from core import files
+from core.errors import StorageError
 from self_agent.models import Message
 from self_agent.storage.document import dump, message_line
 from self_agent.storage.filling import from_fields
@@ -36,19 +37,36 @@ class Partials:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._current: dict[str, int] = {}  # the message that a conversation's file is of
+        self._broken: set[str] = set()  # conversations whose file lacks a piece that could not be written
 
     def add(self, conversation_id: str, reply: Message, text: str) -> None:
-        """Add a piece of text; the first one for a message starts the file anew."""
+        """Add a piece of text; the first one for a message starts the file anew.
+
+        After a piece that could not be written no other is taken: a recovered reply must have no hole.
+        """
+        is_first = self._current.get(conversation_id) != reply.id
+        self._current[conversation_id] = reply.id
+        if is_first:
+            self._broken.discard(conversation_id)
+        elif conversation_id in self._broken:
+            return
+        try:
+            self._write(conversation_id, reply if is_first else None, text)
+        except StorageError:
+            self._broken.add(conversation_id)
+            raise
+
+    def _write(self, conversation_id: str, starts: Message | None, text: str) -> None:
         path = self._layout.partial_reply(conversation_id)
-        if self._current.get(conversation_id) == reply.id:
+        if starts is None:
             files.add_to_file(path, dump(text) + b"\n")
             return
-        first = {"conversation_id": conversation_id, **orjson.loads(message_line(replace(reply, content="")))}
+        first = {"conversation_id": conversation_id, **orjson.loads(message_line(replace(starts, content="")))}
         files.start_file(path, dump(first) + b"\n" + dump(text) + b"\n")
-        self._current[conversation_id] = reply.id
 
     def discard(self, conversation_id: str) -> None:
         """Remove a checkpoint, if there is one."""
+        self._broken.discard(conversation_id)
         if self._current.pop(conversation_id, None) is not None:
             files.forget_file(self._layout.partial_reply(conversation_id))
 

@@ -23,20 +23,10 @@ def latest(entry: Entry, fd: int, limit: int) -> list[Message]:
     while True:
         start = max(0, end - length)
         block = read_at(fd, end - start, start)
-        cut = _start_of_last(block, limit + entry.hidden)
-        if cut or start == 0:
-            return visible(block[cut or block.index(b"\n") + 1 :])[-limit:]
+        lines = block.rsplit(b"\n", limit + entry.hidden)  # the first is the rest, or where there is none, the header
+        if start == 0 or len(lines) > limit + entry.hidden:
+            return visible(block[len(lines[0]) + 1 :])[-limit:]
         length *= 4
-
-
-def _start_of_last(block: bytes, lines: int) -> int:
-    """Return where the last so many lines start, or 0 when the block does not hold them."""
-    place = len(block)
-    for _ in range(lines):
-        place = block.rfind(b"\n", 0, place)
-        if place < 0:
-            break
-    return place + 1
 
 
 def page(entry: Entry, fd: int, tables: LineTables, offset: int, limit: int | None) -> list[Message]:

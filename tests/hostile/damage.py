@@ -105,9 +105,9 @@ def set_field(place: float, field: str, value: Any) -> Damage:
         text = head + b"}" if opening else lines[at].removesuffix(b",")
         try:
             fields = {**json.loads(text), field: value}
-        except (ValueError, TypeError):
+            changed = json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
+        except (ValueError, TypeError, RecursionError):
             return data
-        changed = json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
         lines[at] = changed[:-1] + opening if opening else changed + lines[at][len(text) :]
         return b"\n".join(lines)
 

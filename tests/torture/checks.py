@@ -1,0 +1,207 @@
+"""After each restart: what was acknowledged is there once, in order; what is shown agrees however it is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import requests
+
+from tests.serving import CONVERSATIONS
+from tests.torture.belief import MAYBE, NO, YES, Belief, Sent, Talk
+
+_TOKEN = re.compile(r"q\d+:")
+_REPLY = re.compile(r"reply(?: (\d+):(?: (q\d+:))?)?")  # as much of it as an incomplete one has
+
+Row = dict[str, Any]
+
+
+class Problem(NamedTuple):
+    """Something that must not be: lost, duplicated, unreadable, or wrong in any other way."""
+
+    kind: str
+    what: str
+
+
+def check(url: str, folder: Path, belief: Belief) -> list[Problem]:
+    """Compare a server that was just started with what its clients believe, which then is what was found."""
+    listed = lists(url)  # waits until the store is open, and what was torn is mended
+    documents, problems = read_documents(folder)
+    problems += [Problem("wrong", f"refused: {text}") for text in belief.refused]
+    belief.refused.clear()
+    problems += check_existence(listed, documents, belief)
+    for talk in list(belief.talks.values()):
+        if talk.id in documents:
+            shown = ask(url, f"{CONVERSATIONS}/{talk.id}?size=500")["data"]
+            problems += check_talk(talk, shown, documents[talk.id], listed.get(talk.id, []))
+    return problems
+
+
+def ask(url: str, path: str) -> Any:
+    answer = requests.get(url + path, timeout=60)
+    assert answer.status_code == 200, (path, answer.status_code, answer.text[:300])
+    return answer.json()
+
+
+def lists(url: str) -> dict[str, list[int]]:
+    """Return the ids that the native list, page by page, has, with the counts in the lists of two other dialects."""
+    ids: list[str] = []
+    page = ask(url, f"{CONVERSATIONS}/?page=1&size=50")
+    while page["data"]:
+        ids += page["data"]
+        page = ask(url, f"{CONVERSATIONS}/?page={page['meta']['page'] + 1}&size=50")
+    assert page["meta"]["total"] == len(ids) == len(set(ids)), "the native list does not agree with itself"
+    sessions = {row["session_id"]: row["message_count"] for row in ask(url, "/chat/sessions")["data"]}
+    alice = [row["message_count"] for row in ask(url, "/alice" + CONVERSATIONS)]
+    assert list(sessions) == ids, "two dialects list different conversations"
+    assert len(alice) == len(ids), "two dialects list different conversations"
+    return {cid: [sessions[cid], count] for cid, count in zip(ids, alice, strict=True)}
+
+
+def read_documents(folder: Path) -> tuple[dict[str, Row], list[Problem]]:
+    """Read all files as any other program would; whatever is in quarantine could not be read by the server."""
+    documents: dict[str, Row] = {}
+    problems = [Problem("unreadable", str(path)) for path in (folder / "quarantine").iterdir()]
+    problems += [Problem("wrong", f"left over: {path}") for path in (folder / "partial").iterdir()]
+    for path in [*(folder / "conversations").iterdir(), *(folder / "deleted").iterdir()]:
+        try:
+            document = json.loads(path.read_bytes())
+        except ValueError as error:
+            problems.append(Problem("unreadable", f"{path}: {error}"))
+            continue
+        if path.parent.name == "conversations":
+            documents[document["conversation_id"]] = document
+    ids = Counter(message["id"] for document in documents.values() for message in document["messages"])
+    problems += [Problem("duplicated", f"message id {key}") for key, count in ids.items() if count > 1]
+    return documents, problems
+
+
+def check_existence(listed: dict[str, list[int]], documents: dict[str, Row], belief: Belief) -> Iterator[Problem]:
+    """What was made is there, what was deleted is not; the believed fates become what was found."""
+    for cid in listed.keys() ^ documents.keys():
+        yield Problem("wrong", f"{cid} is either listed or on disk, not both")
+    for cid in documents.keys() & belief.deleted.keys():
+        yield Problem("wrong", f"{cid} came back after its deletion")
+    for cid in documents.keys() - belief.talks.keys() - belief.deleted.keys():
+        belief.creations -= 1
+        belief.talk(cid)
+        if belief.creations < 0:
+            yield Problem("wrong", f"nobody made {cid}")
+    for cid, talk in list(belief.talks.items()):
+        if cid in documents:
+            talk.there, talk.deleted = YES, NO
+        elif talk.deleted is MAYBE:
+            belief.gone(talk)
+        else:
+            del belief.talks[cid]
+            if talk.there is YES:
+                yield Problem("lost", f"the conversation {cid}")
+
+
+def check_talk(talk: Talk, shown: Row, document: Row, counts: list[int]) -> Iterator[Problem]:
+    """Compare one conversation, as it is shown and as it is on disk, with what is believed of it."""
+    on_disk = [message for message in document["messages"] if not message.get("is_deleted")]
+    if [essence(message) for message in on_disk] != [essence(message) for message in shown["messages"]]:
+        yield Problem("wrong", f"{talk.id}: what is shown is not what is on disk")
+    if {*counts, shown["meta"]["total"]} != {len(on_disk)}:
+        yield Problem("wrong", f"{talk.id}: counts {counts}, {shown['meta']['total']}, {len(on_disk)} do not agree")
+    if talk.names and shown["name"] not in talk.names:
+        yield Problem("lost", f"{talk.id}: the name is {shown['name']!r}, not {talk.names}")
+    if talk.names:
+        talk.names = {shown["name"]}
+    talk.number = document["number"]
+    yield from check_questions(talk, [message for message in on_disk if message["role"] == "user"])
+    yield from check_replies(talk, on_disk)
+
+
+def essence(message: Row) -> tuple[str, str, bool]:
+    return message["role"], message["content"], bool(message.get("incomplete"))
+
+
+def check_questions(talk: Talk, rows: list[Row]) -> Iterator[Problem]:
+    """Each acknowledged message is there once, as it was sent or edited, after those acknowledged before it."""
+    found: dict[str, Row] = {}
+    newest = -1
+    for row in rows:
+        token = token_of(row["content"])
+        sent = talk.sent.get(token)
+        if sent is None or row["content"] not in sent.contents:
+            yield Problem("wrong", f"{talk.id}: nobody said {row['content'][:80]!r}")
+            continue
+        if token in found:
+            yield Problem("duplicated", f"{talk.id}: {token}")
+        if sent.ended is not None and sent.ended < newest:
+            yield Problem("wrong", f"{talk.id}: {token} stands after what was sent later")
+        newest = max(newest, sent.began)
+        found[token] = row
+    for sent in list(talk.sent.values()):
+        yield from settle_question(talk, sent, found.get(sent.token))
+
+
+def token_of(content: str) -> str:
+    match = _TOKEN.match(content)
+    return match[0] if match else ""
+
+
+def settle_question(talk: Talk, sent: Sent, row: Row | None) -> Iterator[Problem]:
+    """Judge one message, and believe what was found from now on."""
+    if row is None:
+        if sent.there is YES and sent.hidden is NO:
+            yield Problem("lost", f"{talk.id}: {sent.token}")
+        if sent.there is not YES or sent.hidden is NO:
+            del talk.sent[sent.token]
+        sent.hidden = YES
+        return
+    if sent.hidden is YES:
+        yield Problem("wrong", f"{talk.id}: {sent.token} came back after its deletion")
+    sent.there, sent.hidden = YES, NO
+    sent.id, sent.contents = row["id"], [row["content"]]
+
+
+def check_replies(talk: Talk, rows: list[Row]) -> Iterator[Problem]:
+    """Each acknowledged reply is there once and whole, after its question; one that is not whole says so."""
+    replies: dict[str, Row] = {}
+    for before, row in zip([None, *rows], rows, strict=False):
+        if row["role"] != "assistant":
+            continue
+        token = (_REPLY.match(row["content"]) or [""] * 3)[2] or token_of(before["content"] if before else "")
+        sent = talk.sent.get(token)
+        if sent is None or not answers(row, sent):
+            yield Problem("wrong", f"{talk.id}: nobody was answered {row['content'][:80]!r}")
+            continue
+        if token in replies:
+            yield Problem("duplicated", f"{talk.id}: the reply to {token}")
+        if sent.hidden is NO and (before is None or token_of(before["content"]) != token):
+            yield Problem("wrong", f"{talk.id}: the reply to {token} does not stand behind it")
+        replies[token] = row
+    for sent in talk.sent.values():
+        yield from settle_reply(talk, sent, replies.get(sent.token))
+
+
+def answers(row: Row, sent: Sent) -> bool:
+    """Say whether a reply is the one to this question: whole, or marked as incomplete and its beginning."""
+    match = re.match(r"reply \d+: ", row["content"])
+    rest = row["content"][match.end() :] if match else ""
+    if not row.get("incomplete"):
+        return match is not None and rest == sent.asked
+    return sent.asked.startswith(rest) and _REPLY.match(row["content"]) is not None
+
+
+def settle_reply(talk: Talk, sent: Sent, row: Row | None) -> Iterator[Problem]:
+    """Judge one reply, and believe what was found from now on."""
+    if row is None:
+        if sent.reply is YES:
+            yield Problem("lost", f"{talk.id}: the reply to {sent.token}")
+        sent.reply = NO
+        return
+    if sent.reply is NO:
+        yield Problem("wrong", f"{talk.id}: the reply to {sent.token} came later")
+    if sent.reply is YES and sent.reply_seen is None and row.get("incomplete"):
+        yield Problem("lost", f"{talk.id}: a part of the reply to {sent.token}")
+    if sent.reply_seen not in (None, row["content"]):
+        yield Problem("wrong", f"{talk.id}: the reply to {sent.token} has changed")
+    sent.reply, sent.reply_seen = YES, row["content"]

@@ -1,0 +1,215 @@
+"""The load: clients that send, stream, rename, edit and delete through several dialects until the server is gone."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import requests
+
+from self_agent.dialects import DIALECTS
+from tests.serving import CONVERSATIONS
+from tests.torture.belief import MAYBE, NO, YES, Belief, Sent, Talk
+
+CLIENTS = 8
+SHARED_MESSAGES = 100  # in a conversation that all write to; then they begin another
+TALKS = 4  # conversations of its own that a client keeps; then it deletes one
+WORDS = ["word", "你好", "line\nbreak", '"quoted"', "back\\slash", "é́", "😀", "]}", "{", "\u2028"]
+POE = "/v1/chat"
+ALICE = "/alice" + CONVERSATIONS
+EDITS = "aichat" in DIALECTS  # the one dialect in which a message can be edited
+
+
+class Client(threading.Thread):
+    """One client with its own conversations; it ends when the server does not answer any more, or when told."""
+
+    def __init__(self, name: str, url: str, belief: Belief, seed: int, stop: threading.Event) -> None:
+        super().__init__(name=name)
+        self.url = url
+        self.belief = belief
+        self.random = random.Random(seed)
+        self.stop = stop
+        self.http = requests.Session()
+
+    def run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self.random.choice(_STEPS)(self)
+        except requests.RequestException:
+            pass  # killed: what was under way may have happened
+        finally:
+            self.http.close()
+
+    # --- choosing
+
+    def own(self) -> list[Talk]:
+        """Return this client's conversations that it knows to be there."""
+        with self.belief.lock:
+            talks = [talk for talk in self.belief.talks.values() if talk.id.startswith(f"{self.name}-")]
+        return [talk for talk in talks if talk.there is YES and talk.deleted is NO]
+
+    def any_talk(self) -> Talk:
+        """Return a conversation to send to: a new one, one of one's own, or the one that all share."""
+        if self.random.random() < 0.3:
+            return self.shared()
+        own = self.own()
+        if len(own) < TALKS and self.random.random() < 0.5:
+            return self.belief.talk(f"{self.name}-{self.random.getrandbits(40):x}")
+        return self.random.choice(own) if own else self.shared()
+
+    def shared(self) -> Talk:
+        """Return the conversation that all clients write to now."""
+        with self.belief.lock:
+            number = sum(talk.id.startswith("Shared") for talk in self.belief.talks.values())
+        talk = self.belief.talk(f"Shared-{max(1, number)}")
+        return talk if len(talk.sent) < SHARED_MESSAGES else self.belief.talk(f"Shared-{number + 1}")
+
+    def settled(self) -> tuple[Talk, Sent] | None:
+        """Return a message of one's own that is there, with an id that is known and a reply that is done."""
+        found = [
+            (talk, sent)
+            for talk in self.own()
+            for sent in talk.sent.values()
+            if sent.there is YES and sent.id and sent.reply is not MAYBE and sent.hidden is NO
+        ]
+        return self.random.choice(found) if found else None
+
+    def words(self) -> str:
+        """Return what to say: mostly little, sometimes so much that the reply takes longer than a checkpoint."""
+        length = self.random.choices([4, 60, 500], [85, 10, 5])[0]
+        return " ".join(self.random.choices(WORDS, k=length))
+
+    # --- asking
+
+    def post(self, path: str, json: Any, method: str = "POST", *, stream: bool = False) -> requests.Response | None:
+        """Ask for something; None, and a note, if the server refused it."""
+        answer = self.http.request(method, self.url + path, json=json, timeout=60, stream=stream)
+        if answer.status_code == 200:
+            return answer
+        self.belief.refused.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+        return None
+
+    def send(self) -> None:
+        """Send and wait for the reply."""
+        talk = self.any_talk()
+        sent = self.belief.begin(talk, self.words())
+        if self.post(f"{CONVERSATIONS}/{talk.id}/messages", {"content": sent.asked}):
+            self.belief.replied(talk, sent)
+
+    def stream(self) -> None:
+        """Send and follow the reply in the native dialect, or in Alice's where the number is known."""
+        talk = self.any_talk()
+        sent = self.belief.begin(talk, self.words())
+        path = f"{ALICE}/{talk.number}" if talk.number else f"{CONVERSATIONS}/{talk.id}"
+        answer = self.post(f"{path}/messages/stream", {"content": sent.asked}, stream=True)
+        if answer:
+            self._follow(answer, talk, sent)
+
+    def _follow(self, answer: requests.Response, talk: Talk, sent: Sent) -> None:
+        """Read a stream: its first event says that the question is stored, its last that the reply is."""
+        seen = b""
+        for piece in answer.iter_content(chunk_size=None):
+            seen += piece
+            if b'data: {"type":"start"' in seen:
+                self.belief.stored(talk, sent)
+        if b'data: {"type":"done"' in seen:
+            self.belief.replied(talk, sent)
+        else:
+            self.belief.refused.append(f"a stream ended with {seen[-200:]!r}")
+
+    def chat(self) -> None:
+        """Send and read the reply as bare text, whose orderly end is its acknowledgement."""
+        talk = self.any_talk()
+        sent = self.belief.begin(talk, self.words())
+        answer = self.post(f"/chat/sessions/{talk.id}/chat", {"message": sent.asked}, stream=True)
+        if answer and answer.content:
+            self.belief.replied(talk, sent)
+
+    def send_poe(self) -> None:
+        """Send through poe, which tells the ids."""
+        own = self.own()
+        if not own:
+            return
+        talk = self.random.choice(own)
+        sent = self.belief.begin(talk, self.words())
+        answer = self.post(f"{POE}/conversations/{talk.id}/messages", {"content": sent.asked})
+        if answer:
+            sent.id = answer.json()["user_message_id"]
+            self.belief.replied(talk, sent)
+
+    def create_poe(self) -> None:
+        """Create a conversation whose id the server chooses."""
+        with self.belief.lock:
+            self.belief.creations += 1
+        answer = self.post(f"{POE}/conversations", {"name": "made by poe"})
+        if answer:
+            with self.belief.lock:
+                self.belief.creations -= 1
+            talk = self.belief.talk(answer.json()["conversation_id"])
+            talk.there = YES
+            self.belief.done()
+
+    def rename(self) -> None:
+        """Rename through one of two dialects."""
+        own = self.own()
+        if not own:
+            return
+        talk = self.random.choice(own)
+        name = f"name {self.random.getrandbits(40):x}"
+        if talk.names:
+            talk.names.add(name)
+        path, method = self.random.choice(
+            [(f"{CONVERSATIONS}/{talk.id}", "PATCH"), (f"{POE}/conversations/{talk.id}", "PUT")]
+        )
+        if self.post(path, {"name": name}, method):
+            talk.names = {name}
+            self.belief.done()
+
+    def edit(self) -> None:
+        """Edit a message."""
+        if not EDITS or not (found := self.settled()):
+            return
+        _, sent = found
+        content = f"{sent.token} edited {self.words()}"
+        sent.contents.append(content)
+        if self.post(f"/api/chat/messages/{sent.id}", {"new_content": content}, "PATCH"):
+            sent.contents = [content]
+            self.belief.done()
+
+    def hide(self) -> None:
+        """Delete a single message."""
+        if not (found := self.settled()):
+            return
+        _, sent = found
+        sent.hidden = MAYBE
+        if self.post(f"{POE}/messages/delete", {"message_ids": [sent.id]}):
+            sent.hidden = YES
+            self.belief.done()
+
+    def delete(self) -> None:
+        """Delete a conversation when there are enough, for good or softly."""
+        own = self.own()
+        if len(own) < TALKS:
+            return
+        talk = self.random.choice(own)
+        talk.deleted = MAYBE
+        talk.is_kept = EDITS and self.random.random() < 0.5
+        path = f"/api/chat/sessions/{talk.id}" if talk.is_kept else f"{CONVERSATIONS}/{talk.id}"
+        if self.post(path, None, "DELETE"):
+            self.belief.gone(talk)
+            self.belief.done()
+
+
+_STEPS: list[Callable[[Client], None]] = [
+    *[Client.send] * 4,
+    *[Client.stream] * 6,
+    *[Client.chat] * 3,
+    *[Client.send_poe] * 2,
+    *[Client.rename] * 2,
+    *[Client.edit] * 2,
+    Client.create_poe,
+    Client.hide,
+    Client.delete,
+]
