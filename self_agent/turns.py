@@ -59,7 +59,11 @@ class Turns:
             if self._checkpointer is None:
                 self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="checkpoints", daemon=True)
                 self._checkpointer.start()
-        threading.Thread(target=self._run, args=(turn, previous, ask), name=f"turn-{turn.id}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(turn, previous, ask), name=f"turn-{turn.id}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
+            self._fail(turn, ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
         return turn
 
     def current(self, conversation_id: str) -> Turn | None:

@@ -346,6 +346,31 @@ def test_question_that_cannot_be_stored(world: World) -> None:
     assert not world.model.asked.is_set()
 
 
+def test_turn_without_thread_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system gives no thread, the send is refused and the conversation is not stuck."""
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("self_agent.turns.threading.Thread", NoThread)
+    world.turns._checkpointer = threading.current_thread()
+    with pytest.raises(ModelUnavailable, match="busy"):
+        world.submit().wait_started()
+    monkeypatch.undo()
+    world.turns._checkpointer = None
+    world.model.say("ok", None)
+    assert world.submit().wait().message
+
+
+def test_listener_gets_waiting_turns(world: World) -> None:
+    """Who comes in the middle gets the running and the waiting turns first, in order."""
+    turns = [world.submit("one"), world.submit("two")]
+    heard: list[Turn] = []
+    world.turns.listen("c", heard.append)
+    assert heard == turns
+
+
 def test_closing_stores_what_there_is(world: World) -> None:
     """At the end of the grace running replies are stored as they are, and waiting sends are refused."""
     turn, waiting = world.submit("one"), world.submit("two")
