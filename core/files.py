@@ -97,13 +97,13 @@ def open_file(path: str | Path, flags: int) -> int:
 
 def read_at(fd: int, length: int, offset: int) -> bytes:
     """Read up to `length` bytes from `offset`; fewer only where the file ends."""
-    pieces = []
-    with storage_errors():
-        while length > 0 and (piece := _read_once(fd, length, offset)):
-            pieces.append(piece)
-            length -= len(piece)
-            offset += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    try:
+        data = _read_once(fd, length, offset)
+        while len(data) < length and (piece := _read_once(fd, length - len(data), offset + len(data))):
+            data += piece
+    except OSError as error:
+        raise storage_error(error) from error
+    return data
 
 
 def _read_once(fd: int, length: int, offset: int) -> bytes:
