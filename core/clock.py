@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -67,6 +68,14 @@ def to_microseconds(timestamp: str) -> int:
 def normalize(timestamp: str) -> str:
     """Return any ISO 8601 time in the one form of this module. Raises ValueError."""
     return from_microseconds(to_microseconds(timestamp))
+
+
+def normalize_or(value: Any, fallback: str) -> str:
+    """Return what another program left as a time in the one form of this module; `fallback` for what is none."""
+    try:
+        return normalize(value)
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
+        return fallback
 
 
 def to_seconds(timestamp: str, zone: str = "Z") -> str:

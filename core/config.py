@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,6 @@ def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path | None = 
 
 
 def _parse(name: str, text: str, default: Any) -> Any:
-    assert default is not MISSING
     if isinstance(default, bool):
         if text.lower() not in TRUE | FALSE:
             raise StartupError(f"{name} must be true or false, not {text!r}")

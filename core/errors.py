@@ -159,9 +159,8 @@ _WORDS = {
 
 def from_http_status(status: int, description: str) -> AppError:
     """Turn what the web framework refuses by itself into an error of this tree."""
-    if status >= 500 or status not in _BY_STATUS:
-        return AppError(description) if status >= 500 else InvalidRequest(description)
-    return _BY_STATUS[status](_WORDS.get(status, description))
+    kind = AppError if status >= 500 else _BY_STATUS.get(status, InvalidRequest)
+    return kind(_WORDS.get(status, description))
 
 
 def body(error: AppError) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class Conversations:
 
     # --- finding
 
-    def page(self, user_id: str, page: int, size: int, project_id: int | None = None) -> Page[Conversation]:
+    def page(self, user_id: str, page: int, size: int) -> Page[Conversation]:
         """Return a page of a user's conversations, newest update first."""
-        return self.store.conversations(user_id, project_id=project_id, offset=(page - 1) * size, limit=size)
+        return self.store.conversations(user_id, offset=(page - 1) * size, limit=size)
 
     def all(self, user_id: str, project_id: int | None = None) -> list[Conversation]:
         """Return all conversations of a user, or those of one project, newest update first."""

@@ -84,7 +84,7 @@ def parse(data: bytes, stem: str) -> Legacy:
         id=conversation_id,
         title=_title(document.get("name"), kept),
         model=str(config["model"]) if isinstance(config, dict) and config.get("model") else None,
-        created_at=_time(document.get("created_at")) or (kept[0].timestamp if kept else clock.now()),
+        created_at=clock.normalize_or(document.get("created_at"), "") or (kept[0].timestamp if kept else clock.now()),
         messages=kept,
         dropped=len(messages) - len(kept),
     )
@@ -94,17 +94,12 @@ def _messages(rows: list[Any]) -> Iterator[Message]:
     for place, row in enumerate(rows, 1):
         if not isinstance(row, dict) or row.get("role") not in ROLES or not isinstance(row.get("content"), str):
             raise NotLegacy(f"message {place} is not a role ({', '.join(sorted(ROLES))}) with a text")
-        yield Message(row["role"], row["content"], timestamp=_time(row.get("timestamp")) or clock.now())
+        yield Message(
+            row["role"], row["content"], timestamp=clock.normalize_or(row.get("timestamp"), "") or clock.now()
+        )
 
 
 def _title(name: Any, messages: list[Message]) -> str | None:
     """Return a name that somebody gave; the older backend also stored the one it made from the first message."""
     first = next((message.content for message in messages if message.role == "user"), "")
     return name if isinstance(name, str) and name and name != first[:NAME_LENGTH] else None
-
-
-def _time(value: Any) -> str:
-    try:
-        return clock.normalize(value) if isinstance(value, str) else ""
-    except ValueError:
-        return ""

@@ -50,7 +50,7 @@ class Turns:
         turn.reply = replace(turn.reply, model=model)
         with self._lock:
             if self._closing.is_set():
-                raise ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
+                raise _stopping()
             queue = self._queues.setdefault(conversation_id, deque())
             previous = queue[-1] if queue else None
             queue.append(turn)
@@ -150,7 +150,7 @@ class Turns:
 
     def _converse(self, turn: Turn, ask: Ask) -> None:
         if self._closing.is_set():
-            raise ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
+            raise _stopping()
         [question] = self._store.append(turn.conversation_id, turn.question)
         turn.begin(question, self._store.reserve(turn.conversation_id))
         chunks = ask(turn.cancellation)
@@ -225,6 +225,10 @@ class Turns:
                     self._store.checkpoint(turn.conversation_id, turn.reply, text)
             except AppError as error:
                 log.warning("turn %s is not checkpointed: %s", turn.id, error.message)
+
+
+def _stopping() -> ModelUnavailable:
+    return ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
 
 
 def _close(chunks: Iterator[Chunk]) -> None:

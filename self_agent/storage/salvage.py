@@ -104,7 +104,7 @@ def _is_message(fields: Any) -> bool:
 def heading(found: Fields, conversation_id: str, number: int) -> Fields:
     """Return a header with every field there must be; unknown ones are kept."""
     config = found.get("config")
-    created_at = timestamp_or(found.get("created_at"), clock.now())
+    created_at = clock.normalize_or(found.get("created_at"), clock.now())
     header: Fields = {
         "conversation_id": conversation_id,
         "number": number,
@@ -114,7 +114,7 @@ def heading(found: Fields, conversation_id: str, number: int) -> Fields:
         "model": text_or_none(found.get("model") or (config.get("model") if isinstance(config, dict) else None)),
         "project_id": found["project_id"] if is_number(found.get("project_id")) else 0,
         "created_at": created_at,
-        "updated_at": timestamp_or(found.get("updated_at"), created_at),
+        "updated_at": clock.normalize_or(found.get("updated_at"), created_at),
     }
     return {**header, **{key: value for key, value in found.items() if key not in _NOT_KEPT}}
 
@@ -138,7 +138,7 @@ def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
     pieces = [header_line(header), b"\n"]
     time = header["created_at"]
     for fields, position in zip(found.messages, _positions(found.messages), strict=True):
-        time = timestamp_or(fields.get("timestamp"), time)
+        time = clock.normalize_or(fields.get("timestamp"), time)
         pieces += [_line({**fields, "id": number << POSITION_BITS | position, "timestamp": time}), SEPARATOR]
     pieces[-1] = CLOSING if found.messages else CLOSING[1:]
     return pieces if found.messages else [pieces[0], CLOSING]
@@ -172,11 +172,3 @@ def is_number(value: Any) -> TypeGuard[int]:
 def text_or_none(value: Any) -> str | None:
     """Return a text that says something, or None."""
     return value if isinstance(value, str) and value else None
-
-
-def timestamp_or(value: Any, fallback: str) -> str:
-    """Return a time in the form of `core.clock`; `fallback` for what is no time."""
-    try:
-        return clock.normalize(value)
-    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
-        return fallback
