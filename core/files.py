@@ -10,6 +10,9 @@ import errno
 import itertools
 import os
 import sys
+
+if sys.platform == "darwin":
+    import fcntl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,23 +34,26 @@ class Operations:
     def open(self, path: str | Path, flags: int) -> int:
         return os.open(path, flags | _BINARY, 0o666)
 
-    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-        """Write at an offset and return how much was taken, as `os.pwrite` does."""
-        if sys.platform != "win32":
-            return os.pwrite(fd, data, offset)
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.write(fd, data)
+    if sys.platform == "win32":
 
-    def sync(self, fd: int) -> None:
-        """Return when the content and the size of the file are on the disk."""
-        if sys.platform == "linux":
-            os.fdatasync(fd)  # half the price of fsync: it leaves out the times
-        elif sys.platform == "darwin":
-            import fcntl  # there is none on Windows
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            """Write at an offset and return how much was taken, as `os.pwrite` does."""
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.write(fd, data)
 
+    else:
+        write = staticmethod(os.pwrite)
+
+    if sys.platform == "linux":
+        sync = staticmethod(os.fdatasync)  # the content and the size, not the times: half the price of fsync
+    elif sys.platform == "darwin":
+
+        def sync(self, fd: int) -> None:
+            """Return when the content and the size of the file are on the disk."""
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync there stops at the drive's own cache
-        else:
-            os.fsync(fd)
+
+    else:
+        sync = staticmethod(os.fsync)
 
     def sync_folder(self, fd: int) -> None:
         os.fsync(fd)

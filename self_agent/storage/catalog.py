@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any
@@ -76,7 +76,7 @@ def pack(created_at: str, first: str, summary: str) -> str:
     return f"{created_at}{chr(len(first))}{first}{summary}"
 
 
-def with_appended(texts: str, messages: list[Message]) -> str:
+def with_appended(texts: str, messages: Sequence[Message]) -> str:
     """Return the three texts of an entry as one after messages were appended."""
     summary = messages[-1].content[:SUMMARY_LENGTH]
     if first_length := ord(texts[TIMESTAMP_LENGTH]):
@@ -101,6 +101,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
         self._by_id: dict[str, Entry] = {}
+        self.get = self._by_id.get  # the entry of an id, or None
         self._by_number: dict[int, Entry] = {}
         self._order: dict[str, dict[int, Entry]] = {}  # by user, then by number: oldest update first
         self._being_created: set[str] = set()
@@ -108,10 +109,6 @@ class Catalog:
         self.is_dirty = False  # changed since the last snapshot
 
     # --- looking up
-
-    def get(self, conversation_id: str) -> Entry | None:
-        """Return the entry of an id, or None."""
-        return self._by_id.get(conversation_id)
 
     def by_number(self, number: int) -> Entry | None:
         """Return the entry of a number, or None."""

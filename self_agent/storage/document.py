@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
 
 from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
-from self_agent.storage.filling import from_fields
+from self_agent.storage.filling import fields_of, from_fields
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -27,9 +26,6 @@ SEPARATOR = b",\n"
 Fields = dict[str, Any]
 
 _PIECE = 1 << 20  # bytes parsed at once: a long conversation never stands in memory as objects as a whole
-_OPTIONAL = ("model", "incomplete", "error", "reasoning", "sources", "usage", "edited_at", "is_deleted")
-_optional_of = attrgetter(*_OPTIONAL)
-_NONE_SET = _optional_of(Message)  # the defaults: most messages have none of these
 TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
 _DEEPEST = 100  # levels of lists and objects that are written; orjson itself gives up at 254
 _FEW = 8  # messages that are looked for one by one; more are found in one pass over the document
@@ -61,20 +57,7 @@ def header_line(header: Mapping[str, Any]) -> bytes:
 
 def message_line(message: Message) -> bytes:
     """Return the line of a message; what it does not have is left out."""
-    fields: Fields = {
-        "id": message.id,
-        "role": message.role,
-        "content": message.content,
-        "timestamp": message.timestamp,
-    }
-    values = _optional_of(message)
-    if values != _NONE_SET:
-        fields.update(
-            (name, value)
-            for name, value in zip(_OPTIONAL, values, strict=True)
-            if value is not None and value is not False
-        )
-    return dump(fields)
+    return dump(fields_of(message, message.id, message.timestamp))
 
 
 def ending(lines: Iterable[bytes], *, first: bool) -> bytes:
@@ -138,6 +121,8 @@ def load(data: bytes) -> Any:
 
 def visible(body: bytes, start: int = 0, stop: int | None = None) -> list[Message]:
     """Return the messages of some lines without the hidden ones, from the `start`-th of these on."""
+    if len(body) <= _PIECE and start == 0 and stop is None:  # most pages, in one step
+        return [from_fields(fields) for fields in load(b"[%b]" % body) if not fields.get("is_deleted")]
     shown = [fields for fields in parse_body(body) if not fields.get("is_deleted")]
     return list(map(from_fields, shown[start:stop]))
 

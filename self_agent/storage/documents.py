@@ -10,8 +10,9 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from core import files
 from core.errors import NotFound, StorageError
@@ -20,7 +21,7 @@ from self_agent.storage import document
 from self_agent.storage.catalog import Catalog, Entry, message_id, pack, with_appended
 from self_agent.storage.document import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.entries import entry_of, header_of, read_entry, read_file, with_header
-from self_agent.storage.filling import check_reserved, fill
+from self_agent.storage.filling import check_reserved, fill, from_fields
 from self_agent.storage.layout import Layout
 from self_agent.storage.ledger import Ledger
 from self_agent.storage.line_table import LineTables
@@ -28,6 +29,9 @@ from self_agent.storage.reading import whole
 from self_agent.storage.salvage import regular, salvage
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CLOSED = "The store is closed: the server is stopping."
 _ATTEMPTS = 3  # at reading a document that another program keeps changing
@@ -51,6 +55,7 @@ class Documents:
         self._layout = layout
         self._catalog = catalog
         self._ledger = ledger
+        self._name_of = lru_cache(4096)(layout.document_name)
         self.tables = LineTables()
         self.is_closed = False
 
@@ -63,14 +68,15 @@ class Documents:
             self._check(entry)
             yield
 
-    @contextmanager
-    def opened(self, entry: Entry) -> Iterator[tuple[Entry, int]]:
-        """Hold a conversation's lock and its file, which is as the catalog says."""
-        with self._catalog.lock_of(entry):
-            self._check(entry)
+    def use(self, entry: Entry, work: Callable[Concatenate[Entry, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `work(entry, fd, …)`, called with the conversation's lock held and its file, as we know it, open.
+
+        Raises NotFound when the conversation was removed meanwhile.
+        """
+        with entry.lock or self._catalog.lock_of(entry):
             fd = self._open_known(entry, files.READ)
             try:
-                yield entry, fd
+                return work(entry, fd, *args, **kwargs)
             finally:
                 os.close(fd)
 
@@ -83,21 +89,29 @@ class Documents:
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
+            if self.is_closed or entry.is_gone:
+                self._check(entry)
             if entry.is_torn:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
-            status = os.fstat(fd)
-            is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
-            if is_known and (entry.is_checked or _is_closed(fd, entry)):
-                entry.is_checked = True
-                return fd
+            try:
+                status = os.fstat(fd)
+                if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
+                    if entry.is_checked:
+                        return fd
+                    if _is_closed(fd, entry):
+                        entry.is_checked = True
+                        return fd
+            except BaseException:
+                os.close(fd)
+                raise
             os.close(fd)
             self._read_again(entry)
         raise StorageError("Another program keeps changing this conversation's file: try again.")
 
     def _open(self, entry: Entry, flags: int) -> int:
         try:
-            return files.open_file(self._layout.document_name(entry.id), flags)
+            return files.open_file(self._name_of(entry.id), flags)
         except FileNotFoundError:
             if not self._layout.conversations.is_dir():
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
@@ -212,8 +226,6 @@ class Documents:
         caches: hence few layers, and little after the sync.
         """
         with entry.lock or self._catalog.lock_of(entry):
-            if self.is_closed or entry.is_gone:
-                self._check(entry)
             fd = self._open_known(entry, files.CHANGE)
             try:
                 new = 0
@@ -223,32 +235,27 @@ class Documents:
                     else:
                         new += 1
                 position = self._catalog.take_positions(entry, new) if new else 0
-                stored = fill(messages, entry.number, position)
-                if stored:
-                    self._write(entry, fd, stored)
-                return stored
+                if not messages:
+                    return []
+                rows = fill(messages, entry.number, position)
+                lines = list(map(document.dump, rows))
+                updated_at = entry.updated_at
+                for row in rows:
+                    if row["timestamp"] > updated_at:
+                        updated_at = row["timestamp"]
+                texts = with_appended(entry.texts, messages)
+                end = entry.size - len(CLOSING)
+                data = document.ending(lines, first=not entry.total)
+                entry.is_torn = True  # until we know better
+                status = files.overwrite_tail(fd, end, data, CLOSING)
+                entry.is_torn = False
+                if self.tables.is_used:
+                    start = end + (len(SEPARATOR) if entry.total else 1)
+                    self.tables.extend(entry.number, start, [len(line) for line in lines])
+                self._catalog.appended(entry, len(lines), status, updated_at, texts)
+                return list(map(from_fields, rows))
             finally:
                 os.close(fd)
-
-    def _write(self, entry: Entry, fd: int, messages: list[Message]) -> None:
-        lines = []
-        updated_at = entry.updated_at
-        for message in messages:
-            lines.append(document.message_line(message))
-            if message.timestamp > updated_at:
-                updated_at = message.timestamp
-        data = document.ending(lines, first=entry.total == 0)
-        end = entry.size - len(CLOSING)
-        texts = with_appended(entry.texts, messages)
-        is_tabled = entry.number in self.tables
-        entry.is_torn = True  # until we know better
-        status = files.overwrite_tail(fd, end, data, CLOSING)
-        entry.is_torn = False
-        if is_tabled:
-            lengths = [len(line) + len(SEPARATOR) for line in lines]
-            lengths[-1] -= 1  # the closing follows a line break alone
-            self.tables.extend(entry.number, end + (len(SEPARATOR) if entry.total else 1), lengths)
-        self._catalog.appended(entry, len(lines), status, updated_at, texts)
 
     def change_messages(self, entry: Entry, fd: int, ids: list[int], changes: Mapping[str, Any]) -> list[Fields]:
         """Set fields of those of the messages that are shown, and return these as they are now."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from core import clock
 from self_agent.models import POSITION_BITS, Message, number_of
 
+_OPTIONAL = ("model", "incomplete", "error", "reasoning", "sources", "usage", "edited_at", "is_deleted")
+_optional_of = attrgetter(*_OPTIONAL)
+_NONE_SET = _optional_of(Message)  # the defaults: most messages have none of these
 
-def filled(message: Message, message_id: int) -> Message:
-    """Return a message as it is stored under this id."""
-    timestamp = message.timestamp
-    if timestamp:
-        clock.not_before(timestamp)  # lists are sorted by it: later updates must be newer
-    else:
-        timestamp = clock.now()
-    fields = message.__dict__.copy()
-    fields["id"] = message_id
-    fields["timestamp"] = timestamp
-    return from_fields(fields)
+
+def fields_of(message: Message, message_id: int, timestamp: str) -> dict[str, Any]:
+    """Return what is stored of a message under this id; what it does not have is left out."""
+    fields = {"id": message_id, "role": message.role, "content": message.content, "timestamp": timestamp}
+    values = _optional_of(message)
+    if values != _NONE_SET:
+        fields.update(
+            (name, value)
+            for name, value in zip(_OPTIONAL, values, strict=True)
+            if value is not None and value is not False
+        )
+    return fields
 
 
 def from_fields(fields: dict[str, Any]) -> Message:
@@ -35,15 +40,19 @@ def from_fields(fields: dict[str, Any]) -> Message:
 _new, _set = object.__new__, object.__setattr__
 
 
-def fill(messages: tuple[Message, ...], number: int, position: int) -> list[Message]:
-    """Return messages as they are stored; those without a reserved id take positions from `position` on."""
+def fill(messages: tuple[Message, ...], number: int, position: int) -> list[dict[str, Any]]:
+    """Return the fields of messages as stored; those without a reserved id take positions from `position` on."""
     stored = []
     for message in messages:
-        message_id = message.id
+        message_id, timestamp = message.id, message.timestamp
         if not message_id:
             message_id = number << POSITION_BITS | position
             position += 1
-        stored.append(filled(message, message_id))
+        if timestamp:
+            clock.not_before(timestamp)  # lists are sorted by it: later updates must be newer
+        else:
+            timestamp = clock.now()
+        stored.append(fields_of(message, message_id, timestamp))
     return stored
 
 

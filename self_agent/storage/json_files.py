@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ class JsonFileStore(Store):
         self._loaded = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
+        self._is_usable = False  # opened, and not closed
         self._refusal: str | None = None  # why no method works: closed, or opening failed
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -53,6 +53,7 @@ class JsonFileStore(Store):
         """Open the folder, then save a snapshot now and then."""
         try:
             opening.open_folder(self._layout, self._catalog, self._ledger, self._documents, self._partials)
+            self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
             reason = error.message if isinstance(error, AppError) else "see the log"
@@ -119,10 +120,13 @@ class JsonFileStore(Store):
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         now = clock.now()
         header = {_HEADER_NAMES[name]: value for name, value in changes.items()} | {"updated_at": now}
-        with self._opened(conversation_id) as (entry, fd):
+
+        def rewrite(entry: Entry, fd: int) -> Conversation:
             pieces = with_header(reading.whole(entry, fd), header)
             self._documents.rewrite(entry, pieces, **changes, updated_at=max(now, entry.updated_at))
             return entry.conversation()
+
+        return self._documents.use(self._entry(conversation_id), rewrite)
 
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         entry = self._entry(conversation_id)
@@ -140,19 +144,17 @@ class JsonFileStore(Store):
         return self._documents.append(self._entry(conversation_id), messages)
 
     def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
-        with self._opened(conversation_id) as (entry, fd):
-            return reading.page(entry, fd, self._documents.tables, offset, limit)
+        entry = self._entry(conversation_id)
+        return self._documents.use(entry, reading.page, self._documents.tables, offset, limit)
 
     def latest(self, conversation_id: str, limit: int) -> list[Message]:
-        with self._opened(conversation_id) as (entry, fd):
-            return reading.latest(entry, fd, limit)
+        return self._documents.use(self._entry(conversation_id), reading.latest, limit)
 
     def message(self, message_id: int) -> Message:
         entry = self._ready_catalog().by_number(number_of(message_id))
         if entry is None:
             raise no_message()
-        with self._opened(entry.id) as (entry, fd):
-            found = reading.find(entry, fd, self._documents.tables, message_id)
+        found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
         if found is None or found.is_deleted:
             raise no_message()
         return found
@@ -178,8 +180,7 @@ class JsonFileStore(Store):
         if entry is None:
             return []
         try:
-            with self._opened(entry.id) as (entry, fd):
-                return self._documents.change_messages(entry, fd, ids, changes)
+            return self._documents.use(entry, self._documents.change_messages, ids, changes)
         except NotFound:
             return []
 
@@ -230,6 +231,7 @@ class JsonFileStore(Store):
             self._thread.join()
             if self._refusal is None:
                 self._refusal = CLOSED
+                self._is_usable = False
                 self._documents.is_closed = True  # for those that wait for a lock
                 self._catalog.wait_for_holders()
                 self._save_snapshot()
@@ -237,10 +239,10 @@ class JsonFileStore(Store):
 
     def _ready_catalog(self) -> Catalog:
         """Wait until the store is open. Raises StorageError when it is not, or not any more."""
-        if not self._loaded.is_set():
+        if not self._is_usable:
             self._loaded.wait()
-        if self._refusal is not None:
-            raise StorageError(self._refusal)
+            if self._refusal is not None:
+                raise StorageError(self._refusal)
         return self._catalog
 
     def _entry(self, conversation_id: str) -> Entry:
@@ -248,9 +250,6 @@ class JsonFileStore(Store):
         if entry is None:
             raise not_found()
         return entry
-
-    def _opened(self, conversation_id: str) -> AbstractContextManager[tuple[Entry, int]]:
-        return self._documents.opened(self._entry(conversation_id))
 
 
 def no_message() -> NotFound:

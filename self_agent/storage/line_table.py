@@ -7,6 +7,7 @@ from array import array
 from collections import OrderedDict
 
 from core.files import read_at
+from self_agent.storage.document import SEPARATOR
 
 MAX_LINES = 4_000_000  # over all documents, 8 bytes each
 _BLOCK = 1 << 20
@@ -21,8 +22,10 @@ class LineTables:
         self._lines = 0
         self._max_lines = max_lines
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._tables
+    @property
+    def is_used(self) -> bool:
+        """Say whether there is any table."""
+        return self._lines > 0
 
     def get(self, number: int, fd: int, size: int) -> array[int]:
         """Return the offsets of the lines of a document of `size` bytes: messages, then the closing."""
@@ -35,15 +38,16 @@ class LineTables:
         self._keep(number, table)
         return table
 
-    def extend(self, number: int, closing: int, lengths: list[int]) -> None:
-        """Add lines that were appended: `closing` is where the first starts, `lengths` include the line breaks."""
+    def extend(self, number: int, start: int, lengths: list[int]) -> None:
+        """Add lines that were appended: `start` is where the first begins, `lengths` are without their separators."""
         with self._lock:
             table = self._tables.get(number)
-            if table is None:  # another conversation's took its place
+            if table is None:
                 return
-            table[-1] = closing
+            table[-1] = start
             for length in lengths:
-                table.append(table[-1] + length)
+                table.append(table[-1] + length + len(SEPARATOR))
+            table[-1] -= len(SEPARATOR) - 1  # the closing follows a line break alone
             self._lines += len(lengths)
 
     def drop(self, number: int) -> None:

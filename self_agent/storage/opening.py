@@ -171,7 +171,5 @@ def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents:
     catalog.update(entry, next_position=max(entry.next_position, (reply.id & MAX_POSITION) + 1))
     if not reply.content:
         return
-    with documents.opened(entry) as (_, fd):
-        found = reading.find(entry, fd, documents.tables, reply.id)
-    if found is None:
+    if documents.use(entry, reading.find, documents.tables, reply.id) is None:
         documents.append(entry, (reply,))
