@@ -112,11 +112,14 @@ def read_at(fd: int, length: int, offset: int) -> bytes:
     return data
 
 
-def _read_once(fd: int, length: int, offset: int) -> bytes:
-    if sys.platform != "win32":
-        return os.pread(fd, length, offset)
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.read(fd, length)
+if sys.platform == "win32":
+
+    def _read_once(fd: int, length: int, offset: int) -> bytes:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, length)
+
+else:
+    _read_once = os.pread
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:

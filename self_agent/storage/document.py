@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
-from self_agent.storage.filling import fields_of, from_fields
+from self_agent.storage.filling import fields_of, from_rows
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -121,10 +121,8 @@ def load(data: bytes) -> Any:
 
 def visible(body: bytes, start: int = 0, stop: int | None = None) -> list[Message]:
     """Return the messages of some lines without the hidden ones, from the `start`-th of these on."""
-    if len(body) <= _PIECE and start == 0 and stop is None:  # most pages, in one step
-        return [from_fields(fields) for fields in load(b"[%b]" % body) if not fields.get("is_deleted")]
     shown = [fields for fields in parse_body(body) if not fields.get("is_deleted")]
-    return list(map(from_fields, shown[start:stop]))
+    return from_rows(shown[start:stop])
 
 
 def survey(data: bytes, number: int, header_end: int) -> Facts:

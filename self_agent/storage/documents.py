@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from core import files
 from core.errors import NotFound, StorageError
@@ -21,7 +21,7 @@ from self_agent.storage import document
 from self_agent.storage.catalog import Catalog, Entry, message_id, pack, with_appended
 from self_agent.storage.document import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.entries import entry_of, header_of, read_entry, read_file, with_header
-from self_agent.storage.filling import check_reserved, fill, from_fields
+from self_agent.storage.filling import check_reserved, fill, from_rows
 from self_agent.storage.layout import Layout
 from self_agent.storage.ledger import Ledger
 from self_agent.storage.line_table import LineTables
@@ -30,7 +30,6 @@ from self_agent.storage.salvage import regular, salvage
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 CLOSED = "The store is closed: the server is stopping."
@@ -68,7 +67,7 @@ class Documents:
             self._check(entry)
             yield
 
-    def use(self, entry: Entry, work: Callable[Concatenate[Entry, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def use(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
         """Return `work(entry, fd, …)`, called with the conversation's lock held and its file, as we know it, open.
 
         Raises NotFound when the conversation was removed meanwhile.
@@ -76,7 +75,7 @@ class Documents:
         with entry.lock or self._catalog.lock_of(entry):
             fd = self._open_known(entry, files.READ)
             try:
-                return work(entry, fd, *args, **kwargs)
+                return work(entry, fd, *args)
             finally:
                 os.close(fd)
 
@@ -93,7 +92,10 @@ class Documents:
                 self._check(entry)
             if entry.is_torn:
                 self._undo_append(entry)
-            fd = self._open(entry, flags)
+            try:
+                fd = files.operations.open(self._name_of(entry.id), flags)
+            except OSError:
+                fd = self._open(entry, flags)  # which words the error
             try:
                 status = os.fstat(fd)
                 if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
@@ -244,16 +246,17 @@ class Documents:
                     if row["timestamp"] > updated_at:
                         updated_at = row["timestamp"]
                 texts = with_appended(entry.texts, messages)
+                stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
                 data = document.ending(lines, first=not entry.total)
                 entry.is_torn = True  # until we know better
                 status = files.overwrite_tail(fd, end, data, CLOSING)
                 entry.is_torn = False
-                if self.tables.is_used:
+                if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
                     self.tables.extend(entry.number, start, [len(line) for line in lines])
                 self._catalog.appended(entry, len(lines), status, updated_at, texts)
-                return list(map(from_fields, rows))
+                return stored
             finally:
                 os.close(fd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -35,6 +36,16 @@ def from_fields(fields: dict[str, Any]) -> Message:
     message = _new(Message)
     _set(message, "__dict__", fields)
     return message
+
+
+def from_rows(rows: Iterable[dict[str, Any]]) -> list[Message]:
+    """Return `from_fields` of each row, without a call for each."""
+    messages = []
+    for fields in rows:
+        message = _new(Message)
+        _set(message, "__dict__", fields)
+        messages.append(message)
+    return messages
 
 
 _new, _set = object.__new__, object.__setattr__

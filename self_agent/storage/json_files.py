@@ -246,7 +246,8 @@ class JsonFileStore(Store):
         return self._catalog
 
     def _entry(self, conversation_id: str) -> Entry:
-        entry = self._ready_catalog().get(conversation_id)
+        catalog = self._catalog if self._is_usable else self._ready_catalog()
+        entry = catalog.get(conversation_id)
         if entry is None:
             raise not_found()
         return entry

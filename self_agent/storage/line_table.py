@@ -19,13 +19,8 @@ class LineTables:
     def __init__(self, max_lines: int = MAX_LINES) -> None:
         self._lock = threading.Lock()
         self._tables: OrderedDict[int, array[int]] = OrderedDict()  # by number, least recently used first
-        self._lines = 0
+        self.lines = 0  # of all tables
         self._max_lines = max_lines
-
-    @property
-    def is_used(self) -> bool:
-        """Say whether there is any table."""
-        return self._lines > 0
 
     def get(self, number: int, fd: int, size: int) -> array[int]:
         """Return the offsets of the lines of a document of `size` bytes: messages, then the closing."""
@@ -48,19 +43,19 @@ class LineTables:
             for length in lengths:
                 table.append(table[-1] + length + len(SEPARATOR))
             table[-1] -= len(SEPARATOR) - 1  # the closing follows a line break alone
-            self._lines += len(lengths)
+            self.lines += len(lengths)
 
     def drop(self, number: int) -> None:
         """Forget the table of a document that was written anew."""
         with self._lock:
-            self._lines -= len(self._tables.pop(number, ()))
+            self.lines -= len(self._tables.pop(number, ()))
 
     def _keep(self, number: int, table: array[int]) -> None:
         with self._lock:
             self._tables[number] = table
-            self._lines += len(table)
-            while self._lines > self._max_lines and len(self._tables) > 1:
-                self._lines -= len(self._tables.popitem(last=False)[1])
+            self.lines += len(table)
+            while self.lines > self._max_lines and len(self._tables) > 1:
+                self.lines -= len(self._tables.popitem(last=False)[1])
 
 
 def scan(fd: int, size: int) -> array[int]:

@@ -23,7 +23,7 @@ from self_agent.models import (
     number_of,
 )
 from self_agent.storage.base import Store
-from self_agent.storage.filling import check_reserved, fill, from_fields
+from self_agent.storage.filling import check_reserved, fill, from_rows
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -138,7 +138,7 @@ class MemoryStore(Store):
         for message in messages:
             check_reserved(message.id, number, number << POSITION_BITS | record.next_position)
         position = self._take_positions(record, sum(not message.id for message in messages))
-        stored = list(map(from_fields, fill(messages, number, position)))
+        stored = from_rows(fill(messages, number, position))
         record.messages += stored
         record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
         return stored

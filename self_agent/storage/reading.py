@@ -6,7 +6,7 @@ from core.files import read_at
 from self_agent.models import MAX_POSITION, Message
 from self_agent.storage.catalog import Entry
 from self_agent.storage.document import CLOSING, SEPARATOR, find_line, load, visible
-from self_agent.storage.filling import from_fields
+from self_agent.storage.filling import from_fields, from_rows
 from self_agent.storage.line_table import LineTables
 
 _SMALL = 1 << 16  # bytes; a file up to this size is read as a whole, which costs less than being clever
@@ -16,16 +16,24 @@ _NEAR = 32  # lines around the expected one in which a message is looked for: re
 
 def latest(entry: Entry, fd: int, limit: int) -> list[Message]:
     """Return the last `limit` messages that are not hidden."""
-    if limit <= 0 or entry.count == 0:
+    lines = min(limit + entry.hidden, entry.total)
+    if limit <= 0 or lines == entry.hidden:
         return []
     end = entry.size - len(CLOSING)
     length = _FIRST_BLOCK
     while True:
-        start = max(0, end - length)
+        start = end - length if end > length else 0
         block = read_at(fd, end - start, start)
-        lines = block.rsplit(b"\n", limit + entry.hidden)  # the first is the rest, or where there is none, the header
-        if start == 0 or len(lines) > limit + entry.hidden:
-            return visible(block[len(lines[0]) + 1 :])[-limit:]
+        place = len(block)
+        for _ in range(lines):
+            place = block.rfind(b"\n", 0, place)
+            if place < 0:
+                break
+        else:
+            rows = load(b"[%b]" % block[place + 1 :])
+            if entry.hidden:
+                rows = [fields for fields in rows if not fields.get("is_deleted")][-limit:]
+            return from_rows(rows)
         length *= 4
 
 
