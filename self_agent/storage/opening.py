@@ -6,9 +6,12 @@ gets the name that spells it. A copy made by hand is a conversation of its own, 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core import clock, files
@@ -38,14 +41,27 @@ def open_folder(layout: Layout, catalog: Catalog, ledger: Ledger, documents: Doc
         for name in os.listdir(layout.deleted):
             catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
     found = _Finds()
-    found.collect(layout, snapshot.load(layout.catalog))
-    catalog.load(found.entries.values())
+    with _no_collector():
+        found.collect(layout, snapshot.load(layout.catalog))
+        catalog.load(found.entries.values())
     catalog.is_dirty = found.is_news
     for path in sorted(found.odd):
         _take_in(path, layout, catalog, documents)
     _settle(catalog, ledger)
     for path, partial in partials.left_over():
         _recover(path, partial, catalog, documents)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep Python from searching a growing catalog for cycles, again and again: a third of the time of a start."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Finds:

@@ -20,10 +20,10 @@ from self_agent.storage.layout import file_stem
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when the fields of a row change: an older snapshot is then left unread
+FORMAT = 3  # raise it when the fields of a row change: an older snapshot is then left unread
 _FIELDS = tuple(Entry.__dataclass_fields__)[: list(Entry.__dataclass_fields__).index("mtime_ns") + 1]
 _OPENING = b'{"format": %d, "rows": [\n' % FORMAT
-_CLOSING = b'null], "crc32": %d}\n'  # of the rows, each of which can end with a comma
+_CLOSING = b'null], "crc32": %d}\n'  # of the lines, each of which can end with a comma
 _row = attrgetter(*_FIELDS)
 
 
@@ -41,7 +41,7 @@ def _lines(catalog: Catalog) -> Iterator[bytes]:
     checksum = 0
     yield _OPENING
     for batch in catalog.batches():
-        rows = b"".join([orjson.dumps(_row(entry)) + b",\n" for entry in batch])
+        rows = orjson.dumps([_row(entry) for entry in batch]) + b",\n"
         checksum = zlib.crc32(rows, checksum)
         yield rows
     yield _CLOSING % checksum
@@ -68,11 +68,12 @@ def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
         if line == _CLOSING % checksum:
             return
         checksum = zlib.crc32(line, checksum)
-        entry = Entry(*orjson.loads(line[:-2]))
-        entry.user_id = intern(entry.user_id)
-        if entry.model is not None:
-            entry.model = intern(entry.model)
-        if entry.system_prompt is not None:
-            entry.system_prompt = intern(entry.system_prompt)
-        yield entry
+        for row in orjson.loads(line[:-2]):
+            entry = Entry(*row)
+            entry.user_id = intern(entry.user_id)
+            if entry.model is not None:
+                entry.model = intern(entry.model)
+            if entry.system_prompt is not None:
+                entry.system_prompt = intern(entry.system_prompt)
+            yield entry
     raise ValueError("the snapshot is cut off")
