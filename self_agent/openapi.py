@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import InvalidRequest
@@ -13,7 +14,6 @@ from core.web import ViewResult, json_response
 
 sys.modules["offapi"] = None  # type: ignore[assignment] # spectree would keep its pages, 37 MiB, in every process
 from spectree import SpecTree  # noqa: E402
-from spectree.plugins.base import Context  # noqa: E402
 from spectree.plugins.flask_plugin import FlaskPlugin  # noqa: E402
 
 del sys.modules["offapi"]
@@ -45,24 +45,19 @@ def describe(error: ValidationError) -> str:
     return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _refuse(_request: Any, _response: Any, error: Any, _instance: Any, _adapter: Any) -> None:
-    if error is not None:
-        raise InvalidRequest(describe(error)) from None
-
-
 class Plugin(FlaskPlugin):
-    """Reads of a request what our views declare, a query and a JSON body, and neither headers, cookies nor forms."""
+    """Calls a view with what it declares, a query and a JSON body; what it returns is left to Flask."""
 
-    def request_validation(self, request: Any, query: Any, json: Any, form: Any, headers: Any, cookies: Any) -> None:
-        """Put the validated models where spectree looks for them; an empty body is an empty object."""
-        validate = self.model_adapter.validate_obj
-        request.context = Context(
-            validate(query, request.args.to_dict()) if query else None,
-            validate(json, request.get_json(silent=True) or {}) if json else None,
-            None,
-            None,
-            None,
-        )
+    def validate(self, func: Callable[..., Any], query: Any, json: Any, *_settings: Any, **arguments: Any) -> Any:
+        """Validate a request, in which an empty body is an empty object. Raises InvalidRequest."""
+        try:
+            if query:
+                arguments["query"] = query.model_validate(request.args.to_dict())
+            if json:
+                arguments["json"] = json.model_validate(request.get_json(silent=True) or {})
+        except ValidationError as error:
+            raise InvalidRequest(describe(error)) from None
+        return func(**arguments)
 
 
 class Spec(SpecTree):
@@ -79,7 +74,6 @@ spec = Spec(
     title="self_agent",
     description="A conversation server: five dialects over one store.",
     version="0.1.0",
-    before=_refuse,
     validation_error_status=400,
 )
 
