@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test check format bench torture
+.PHONY: run test check format bench bench-litellm torture
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
@@ -32,8 +32,22 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
 
-bench: $(VENV)/.dev
-	@for file in benchmarks/bench_*.py; do echo; echo "## $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+# All of them, or some: `make bench BENCH="writes http"`.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(BENCH)
+
+$(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture.crash --kills 1000
+
+bench-litellm: $(VENV)/.bench .venv-litellm/.run
+	$(BIN)/python -m benchmarks litellm
+
+# The same Python for both, so that only the servers differ.
+.venv-litellm/.run: requirements-litellm.txt | $(VENV)/.dev
+	@test -x .venv-litellm/bin/python || $(BIN)/python -m venv .venv-litellm
+	.venv-litellm/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-litellm.txt
+	@touch $@

@@ -1,4 +1,4 @@
-"""Measures what a token costs in the provider, in CPU time of the reading thread, beside merely reading its bytes.
+"""Measure what a token costs in the provider, in CPU time of the reading thread, beside merely reading its bytes.
 
 Run: `python -m benchmarks.bench_relay_provider [--tokens 20000] [--rounds 7]`
 """
@@ -9,11 +9,12 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 import requests
 
+from benchmarks.table import Row, show
 from self_agent.providers.openai_compatible import OpenAICompatible
 from tests.upstream import DONE, FakeUpstream, Reply, chunk_of, event
 
@@ -54,7 +55,8 @@ def _cpu_per_token(action: Callable[[], object], tokens: int) -> float:
     return (time.thread_time() - begun) / tokens * 1e6
 
 
-def _measure(tokens: int, per_write: int, rounds: int) -> None:
+def _measure(tokens: int, per_write: int, rounds: int) -> Row:
+    """Return the row of one size of network chunk: microseconds a token, medians."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, tokens, per_write))
     server.start()
@@ -68,18 +70,23 @@ def _measure(tokens: int, per_write: int, rounds: int) -> None:
     ours.send("stop")
     server.join()
     low, high = statistics.median(bare[1:]), statistics.median(relayed[1:])
-    print(f"{per_write:>16} {low:>12.2f} {high:>12.2f} {high - low:>12.2f}")
+    what = f"processor time a token, {per_write} event{'s' * (per_write > 1)} in a network chunk"
+    return Row(what, f"{high:.1f} µs", f"{low:.1f} µs, reading the bytes", f"+{high - low:.1f} µs")
+
+
+def rows(tokens: int = 20_000, rounds: int = 7) -> Iterator[Row]:
+    """Yield a row for each size of network chunk."""
+    for per_write in (1, 10, 100):
+        yield _measure(tokens, per_write, rounds)
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=20000)
+    parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    print("CPU µs per token, median")
-    print(f"{'events per chunk':>16} {'bytes only':>12} {'provider':>12} {'difference':>12}")
-    for per_write in (1, 10, 100):
-        _measure(options.tokens, per_write, options.rounds)
+    show(rows(options.tokens, options.rounds))
 
 
 if __name__ == "__main__":
