@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
-from self_agent.storage.filling import fields_of, from_rows
+from self_agent.storage.filling import fields_of, from_rows, is_sound
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -25,6 +25,7 @@ SEPARATOR = b",\n"
 
 Fields = dict[str, Any]
 
+_REQUIRED = 4  # fields that every message has
 _PIECE = 1 << 20  # bytes parsed at once: a long conversation never stands in memory as objects as a whole
 TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
 _DEEPEST = 100  # levels of lists and objects that are written; orjson itself gives up at 254
@@ -141,12 +142,13 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
     """Learn what the catalog needs from messages in their order. Raises Irregular at one this store did not write."""
     ids: set[int] = set()
     total = hidden = 0
-    first = summary = last = ""
+    first = summary = last = role = ""
     for fields in messages:
         if not is_regular(fields, number):
             raise Irregular
         total += 1
         ids.add(fields["id"])
+        role = fields["role"]
         if fields["timestamp"] > last:
             last = fields["timestamp"]
         if fields.get("is_deleted"):
@@ -157,6 +159,8 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
     if len(ids) != total:
         raise Irregular
     top = max(ids, default=0) & MAX_POSITION
+    if role == "user":
+        top += 1  # may have been announced as the id of the reply that a crash cut off
     return Facts(total, hidden, top + 1, first, summary[:SUMMARY_LENGTH], last)
 
 
@@ -171,6 +175,7 @@ def is_regular(fields: Any, number: int) -> bool:
             and type(fields["timestamp"]) is str
             and len(fields["timestamp"]) == TIMESTAMP_LENGTH
             and fields["timestamp"][-1] == "Z"
+            and (len(fields) == _REQUIRED or all(is_sound(*field) for field in fields.items()))
         )
     except (KeyError, TypeError):
         return False

@@ -9,7 +9,16 @@ from typing import Any
 from core import clock
 from self_agent.models import POSITION_BITS, Message, number_of
 
-_OPTIONAL = ("model", "incomplete", "error", "reasoning", "sources", "usage", "edited_at", "is_deleted")
+_OPTIONAL = {
+    "model": str,
+    "incomplete": bool,
+    "error": str,
+    "reasoning": str,
+    "sources": list,
+    "usage": dict,
+    "edited_at": str,
+    "is_deleted": bool,
+}
 _optional_of = attrgetter(*_OPTIONAL)
 _NONE_SET = _optional_of(Message)  # the defaults: most messages have none of these
 
@@ -25,6 +34,12 @@ def fields_of(message: Message, message_id: int, timestamp: str) -> dict[str, An
             if value is not None and value is not False
         )
     return fields
+
+
+def is_sound(name: str, value: Any) -> bool:
+    """Say whether a message may have this value in a field: what is none of ours may be anything."""
+    kind = _OPTIONAL.get(name)
+    return kind is None or value is None or type(value) is kind
 
 
 def from_fields(fields: dict[str, Any]) -> Message:

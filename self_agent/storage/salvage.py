@@ -22,6 +22,7 @@ from self_agent.storage.document import (
     load,
     parse_header,
 )
+from self_agent.storage.filling import is_sound
 
 HEADER = (
     "conversation_id",
@@ -146,7 +147,7 @@ def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
 
 def _line(fields: Fields) -> bytes:
     ordered = {key: fields.pop(key) for key in ("id", "role", "content", "timestamp")}
-    return dump({**ordered, **fields})
+    return dump({**ordered, **{name: value for name, value in fields.items() if is_sound(name, value)}})
 
 
 def _positions(messages: list[Fields]) -> list[int]:

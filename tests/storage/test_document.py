@@ -61,8 +61,16 @@ def test_survey_of_a_document() -> None:
     data = made(line(3, "first"), line(2, "hidden", is_deleted=True))
     header, end = document.parse_header(data)
     assert header == {"number": 1}
-    assert document.survey(data, 1, end) == Facts(2, 1, 4, "first", "first", TIME)
+    assert document.survey(data, 1, end) == Facts(2, 1, 5, "first", "first", TIME)
     assert document.survey(made(), 1, len(made()) - 4) == Facts()
+
+
+def test_question_keeps_an_id_for_its_reply() -> None:
+    """After a question that has no reply the next id is left out: a client may know it as the reply's."""
+    question, reply = line(1), line(2).replace(b'"user"', b'"assistant"')
+    for lines in ([question], [question, reply]):
+        data = made(*lines)
+        assert document.survey(data, 1, data.index(b"\n")).next_position == 3
 
 
 @pytest.mark.parametrize(

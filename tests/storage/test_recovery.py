@@ -240,6 +240,27 @@ def test_broken_ledger_is_set_aside(open_store: Open, folder: Path) -> None:
     assert (folder / "quarantine" / "store.json").read_text() == "oops"
 
 
+def test_reserved_id_is_not_given_again(open_store: Open, folder: Path) -> None:
+    """A reply's id that clients were told, of which a crash left nothing, is never another message's."""
+    store = open_store()
+    store.create("c", "u")
+    store.append("c", user("question"))
+    promised = store.reserve("c")
+    left = (folder / "conversations" / "c.json").read_bytes()
+    store.close()
+    (folder / "catalog.json").unlink()
+    (folder / "conversations" / "c.json").write_bytes(left)
+    assert open_store().append("c", user("again"))[0].id > promised
+
+
+def test_fields_of_a_wrong_kind_are_left_out(open_store: Open, folder: Path) -> None:
+    """What an editor made of a field that cannot be so is dropped; the message, and what is right of it, stays."""
+    message = {"role": "user", "content": "x", "edited_at": 5, "sources": "s", "model": None, "error": "e"}
+    put(folder, "c.json", {"conversation_id": "c", "number": 5, "messages": [message]})
+    [found] = open_store().messages("c")
+    assert (found.content, found.edited_at, found.sources, found.model, found.error) == ("x", None, None, None, "e")
+
+
 def test_odd_messages_are_put_right(open_store: Open, folder: Path) -> None:
     """Ids that are missing or used twice are given anew, the others kept; so are unknown fields."""
     message = {"role": "user", "content": "x", "timestamp": "never"}
@@ -248,7 +269,7 @@ def test_odd_messages_are_put_right(open_store: Open, folder: Path) -> None:
     put(folder, "c.json", {"conversation_id": "c", "number": 5, "updated_at": 7, "extra": 1, "messages": messages})
     store = open_store()
     assert [m.id & 0xFFFFF for m in store.messages("c")] == [3, 4, 5, 6, 1]
-    assert store.append("c", user("x"))[0].id == 5 << 20 | 7
+    assert store.append("c", user("x"))[0].id == 5 << 20 | 8  # 7 is left for a reply to the last question
     content = json.loads((folder / "conversations" / "c.json").read_bytes())
     assert (content["extra"], content["messages"][0]["later"]) == (1, 1)
     assert (folder / "quarantine" / "c.json").exists()
