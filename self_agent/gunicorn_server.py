@@ -88,9 +88,22 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """Ends its turns as soon as it is told to stop, so that streams end and their connections close."""
+    """Ends its turns as soon as it is told to stop, and waits for no client where others would wait with it."""
 
     interrupts = 0
+
+    def handle(self, conn: Any) -> Any:
+        """Close in the request's thread: gunicorn waits up to 2 s for the client in the thread that accepts."""
+        result = super().handle(conn)
+        if not result:  # neither kept alive nor put off until its first bytes come
+            conn.close(graceful=True)
+        return result
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        if conn.sock.fileno() < 0:  # closed above
+            self.nr_conns -= 1
+        else:
+            super().finish_request(conn, fs)
 
     def init_signals(self) -> None:
         super().init_signals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -201,3 +203,14 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_lingering_clients_hold_nobody_up(tmp_path: Path) -> None:
+    """Clients that asked for the end of their connection, and then do not close it, cost others no time."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with Server(tmp_path) as server, contextlib.ExitStack() as stack:
+        address = (urlsplit(server.url).hostname, urlsplit(server.url).port)
+        for _ in range(20):
+            lingering = stack.enter_context(socket.create_connection(address))
+            lingering.sendall(request)
+        assert requests.get(f"{server.url}/healthz", timeout=10).status_code == 200
