@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Started
+from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 
@@ -29,6 +29,7 @@ class Turn:
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self._events: list[Event] = []
+        self._takers: list[Callable[[Event], bool]] = []
         self._changed = threading.Condition()
         self._closed = False  # no further chunk is taken
         self._ended = False  # no further event will come
@@ -53,6 +54,23 @@ class Turn:
                 patience = silence
             yield batch
             start += len(batch)
+
+    def attach(self, take: Callable[[Event], bool], start: int) -> bool:
+        """Call `take` with each event from the `start`-th on; False if there are some already, or none will come.
+
+        It is called under a lock, in the thread that has the event, until it returns False.
+        """
+        with self._changed:
+            if self._ended or start != len(self._events):
+                return False
+            self._takers.append(take)
+            return True
+
+    def detach(self, take: Callable[[Event], bool]) -> None:
+        """Call `take` no more."""
+        with self._changed:
+            if take in self._takers:
+                self._takers.remove(take)
 
     def wait_started(self) -> None:
         """Wait until the model has accepted the question. Raises the AppError if it did not."""
@@ -100,7 +118,7 @@ class Turn:
                 self.reply = replace(
                     self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
                 )
-            else:
+            elif isinstance(chunk, Sources):
                 self.reply = replace(self.reply, sources=chunk.sources)
                 self._publish(chunk)
             return True
@@ -141,4 +159,6 @@ class Turn:
 
     def _publish(self, event: Event) -> None:
         self._events.append(event)
+        if self._takers:
+            self._takers = [take for take in self._takers if take(event)]
         self._changed.notify_all()

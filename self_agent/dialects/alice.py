@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from json import dumps
 from typing import Any
 
@@ -11,7 +10,7 @@ from flask import Blueprint
 from core import clock
 from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, conversations, follow, user
+from self_agent.dialects.base import Dialect, Stream, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import Body, spec
@@ -69,10 +68,10 @@ def delete(conversation_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages/stream")
 @spec.validate(tags=["alice"])
-def send_stream(conversation_id: str, json: SendBody) -> tuple[Iterator[bytes], int, dict[str, str]]:
+def send_stream(conversation_id: str, json: SendBody) -> Stream:
     """Send a message and follow the reply as server-sent events."""
     turn = conversations.send(user(), _find(conversation_id).id, json.content, create=False)
-    return sse.chunks(follow(turn), sse.typed), 200, sse.HEADERS
+    return event_stream(turn, sse.typed)
 
 
 def _find(number: str) -> Conversation:

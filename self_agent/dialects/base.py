@@ -11,11 +11,12 @@ from werkzeug.local import LocalProxy
 
 from core.errors import AppError
 from self_agent.conversations import Conversations
+from self_agent.dialects import outlet
+from self_agent.encoders import sse
 from self_agent.events import Event
 from self_agent.turn import Turn
 
-FIRST_PING = 1.0  # seconds of silence; a WSGI server notices a client that left only when it writes
-PING = 10.0
+Stream = tuple[Iterator[bytes], int, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,12 @@ def follow(turn: Turn) -> Iterator[list[Event]]:
     Raises the AppError of a turn that failed before: it can still be answered with a status.
     """
     turn.wait_started()
-    return turn.follow(first_silence=FIRST_PING, silence=PING)
+    return turn.follow(first_silence=outlet.FIRST_PING, silence=outlet.PING)
+
+
+def event_stream(turn: Turn, encode: Callable[[Event], bytes]) -> Stream:
+    """Answer with a reply as server-sent events. Raises as `follow` does."""
+    batches = follow(turn)
+    sock = outlet.lent_socket(request)
+    pieces = outlet.follow(turn, encode, sock) if sock else sse.chunks(batches, encode)
+    return pieces, 200, sse.HEADERS

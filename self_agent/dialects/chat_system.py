@@ -16,7 +16,7 @@ from core import clock
 from core.errors import AppError, NotFound, NotYours
 from core.web import ViewResult, json_response
 from self_agent.conversations import EmptyContent
-from self_agent.dialects.base import Dialect, conversations, follow, user
+from self_agent.dialects.base import Dialect, Stream, conversations, follow, user
 from self_agent.encoders import text
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Body, spec
@@ -65,7 +65,7 @@ def delete(session_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<session_id>/chat")
 @spec.validate(tags=["chat_system"])
-def chat(session_id: str, json: ChatBody) -> tuple[Iterator[bytes], int, dict[str, str]]:
+def chat(session_id: str, json: ChatBody) -> Stream:
     """Send a message, to a new session if there is none, and stream the reply as bare text."""
     title = f"会话 {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with _in_the_documents_words("无权限访问该会话"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint
@@ -11,7 +10,7 @@ from pydantic import Field
 from core import clock, errors
 from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, conversations, follow, user
+from self_agent.dialects.base import Dialect, Stream, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
@@ -116,20 +115,20 @@ def delete(conversation_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages/stream")
 @spec.validate(tags=["self_agent"])
-def send_stream(conversation_id: str, json: SendBody) -> tuple[Iterator[bytes], int, dict[str, str]]:
+def send_stream(conversation_id: str, json: SendBody) -> Stream:
     """Send a message and follow the reply as server-sent events."""
     turn = conversations.send(user(), conversation_id, json.content, model=json.model)
-    return sse.chunks(follow(turn), sse.typed), 200, sse.HEADERS
+    return event_stream(turn, sse.typed)
 
 
 @blueprint.get(ROOT + "/<conversation_id>/stream")
 @spec.validate(tags=["self_agent"])
-def join(conversation_id: str) -> tuple[Iterator[bytes], int, dict[str, str]]:
+def join(conversation_id: str) -> Stream:
     """Follow the reply that is being generated now, from its first event on."""
     turn = conversations.running(user(), conversation_id)
     if turn is None:
         raise NotFound("no reply is being generated in this conversation now")
-    return sse.chunks(follow(turn), sse.typed), 200, sse.HEADERS
+    return event_stream(turn, sse.typed)
 
 
 @blueprint.post(ROOT + "/<conversation_id>/stop")

@@ -11,8 +11,8 @@ from pydantic import Field
 from core import clock
 from core.errors import NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import callers_key, conversations, follow, user
-from self_agent.encoders import openai_sse, sse
+from self_agent.dialects.base import callers_key, conversations, event_stream, user
+from self_agent.encoders import openai_sse
 from self_agent.models import Conversation
 from self_agent.openapi import Body, Query, spec
 
@@ -79,7 +79,7 @@ def send(conversation_id: str, json: SendBody) -> ViewResult:
         user(), conversation_id, json.content, model=json.model, api_key=callers_key(), create=False
     )
     if json.stream:
-        return sse.chunks(follow(turn), openai_sse.bare), 200, sse.HEADERS
+        return event_stream(turn, openai_sse.bare)
     reply = turn.wait().message
     return json_response(
         {
