@@ -168,7 +168,9 @@ class Conversations:
         def ask(cancel: Cancellation) -> Iterator[Chunk]:
             current = self.store.get(conversation.id) or conversation
             wanted = model or current.model
-            return self.provider.stream(self._prompt(current), model=wanted, api_key=api_key, cancel=cancel)
+            return self.provider.stream(
+                self._prompt(current), model=wanted, api_key=api_key, cancel=cancel, may_pause=True
+            )
 
         return self.turns.submit(conversation.id, Message("user", content), ask, model=model)
 

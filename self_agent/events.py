@@ -1,6 +1,7 @@
 """What happens in a reply, as facts without bytes: encoders turn them into what a client reads.
 
-A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`.
+A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`, and where
+it may `Pause`.
 """
 
 from __future__ import annotations
@@ -63,5 +64,13 @@ class Failed:
     error: AppError
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing more has come: go on when `fd` can be read, within `seconds`; without `fd`, in a thread that may wait."""
+
+    fd: int | None
+    seconds: float = 0.0
+
+
 Event = Union[Started, Delta, Sources, Done, Failed]
-Chunk = Union[Delta, Sources, Info]
+Chunk = Union[Delta, Sources, Info, Pause]

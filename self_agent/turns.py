@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from core.errors import AppError, ModelUnavailable, UpstreamError
-from self_agent.events import Chunk, Done, Failed
+from self_agent.events import Chunk, Done, Failed, Pause
+from self_agent.hub import Hub
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 from self_agent.storage.base import Store
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 Ask = Callable[[Cancellation], Iterator[Chunk]]
 Listener = Callable[[Turn], None]
 
+CHECKPOINTS_AT_ONCE = 8
 STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 
 
@@ -40,6 +42,7 @@ class Turns:
         self._listeners: dict[str, list[Listener]] = {}
         self._closing = threading.Event()
         self._checkpointer: threading.Thread | None = None
+        self._hub = Hub()
 
     def submit(self, conversation_id: str, question: Message, ask: Ask, *, model: str | None = None) -> Turn:
         """Queue a turn and return at once; `ask` is called after the question is on disk.
@@ -157,7 +160,11 @@ class Turns:
         try:
             turn.started()
             for chunk in chunks:
-                if not turn.take(chunk):
+                if isinstance(chunk, Pause) and chunk.fd is not None:
+                    is_wanted = self._hub.drain(chunks, turn.take, chunk.fd, chunk.seconds)
+                else:
+                    is_wanted = turn.take(chunk)
+                if not is_wanted:
                     return
             if not turn.text()[0].strip():
                 raise UpstreamError("the model answered with an empty reply; ask again or choose another model")
@@ -208,13 +215,20 @@ class Turns:
     # --- checkpoints, in a thread of their own so that writing them never delays a token
 
     def _checkpoint_loop(self) -> None:
-        while not self._closing.wait(self._checkpoint_seconds) or self.running():
+        while not self._closing.wait(self._checkpoint_seconds / 2) or self.running():
             with self._lock:
                 turns = [queue[0] for queue in self._queues.values()]
-            for turn in turns:
-                self._checkpoint(turn)
+            self._checkpoint_all(turns)
             if self._closing.is_set():
                 time.sleep(0.05)
+
+    def _checkpoint_all(self, turns: list[Turn]) -> None:
+        """Write some at a time, evenly over half the time there is: a burst of them would hold tokens up."""
+        starts = range(0, len(turns), CHECKPOINTS_AT_ONCE)
+        for start in starts:
+            for turn in turns[start : start + CHECKPOINTS_AT_ONCE]:
+                self._checkpoint(turn)
+            self._closing.wait(self._checkpoint_seconds / 2 / len(starts))
 
     def _checkpoint(self, turn: Turn) -> None:
         with turn.checkpointing:

@@ -21,9 +21,10 @@ ALLOWED = {
     "self_agent.providers": {"core", "self_agent.events", "self_agent.providers"},
     "self_agent.history": {"self_agent.models", "self_agent.providers"},
     "self_agent.turn": {"core", "self_agent.models", "self_agent.events", "self_agent.providers"},
+    "self_agent.hub": {"self_agent.events"},
     "self_agent.turns": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turn",
+        "self_agent.turn", "self_agent.hub",
     },
     "self_agent.conversations": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",

@@ -79,13 +79,15 @@ class Provider(ABC):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        may_pause: bool = False,
     ) -> Iterator[Chunk]:
         """Ask for a reply to `messages`.
 
         Returns when the model has accepted the question, so whatever can fail with a status of its own
         raises here (`UpstreamError` and its kin, `ModelUnavailable`); a failure after that raises from the
         iterator. The iterator ends when the reply ends, or soon after `cancel`; closing it lets go of the
-        upstream. `api_key` is used for this request only and never kept. The last `Info` names the model.
+        upstream. `api_key` is used for this request only and never kept. The last `Info` names the model. With
+        `may_pause` the iterator, then a generator, may yield a `Pause` instead of waiting for the upstream.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Any, Union
 import orjson
 
 from core.errors import AppError, InvalidRequest, UpstreamError
-from self_agent.events import Chunk, Delta, Info, Sources
+from self_agent.events import Chunk, Delta, Info
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
 
 MODEL = "echo"
@@ -47,6 +47,7 @@ class Echo(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        may_pause: bool = False,
     ) -> Iterator[Chunk]:
         self.last_messages = messages
         steps = self._script if self._script is not None else self._steps(messages)
@@ -126,10 +127,10 @@ def _completion(chunks: Iterator[Chunk]) -> dict[str, Any]:
 def _events(chunks: Iterator[Chunk]) -> Iterator[bytes]:
     """Shape a streamed reply. Source: https://platform.openai.com/docs/api-reference/chat-streaming"""
     for chunk in chunks:
-        if isinstance(chunk, Sources):
-            continue
         if isinstance(chunk, Delta):
             fields = _shell("chat.completion.chunk", {"delta": {"content": chunk.text}, "finish_reason": None})
+        elif not isinstance(chunk, Info):
+            continue
         else:
             choice = {"delta": {}, "finish_reason": chunk.finish_reason or "stop"}
             fields = _shell("chat.completion.chunk", choice, usage=chunk.usage)

@@ -121,9 +121,10 @@ class LocalModel(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        may_pause: bool = False,
     ) -> Iterator[Chunk]:
         """Ask the embedded model, whatever model was asked for and whatever key came along."""
-        return self._ask(lambda client: client.stream(messages, cancel=cancel))
+        return self._ask(lambda client: client.stream(messages, cancel=cancel, may_pause=may_pause))
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""

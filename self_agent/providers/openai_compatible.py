@@ -12,7 +12,7 @@ import orjson
 from urllib3.exceptions import HTTPError
 
 from core.errors import ModelUnavailable, UpstreamError
-from self_agent.events import Chunk, Delta
+from self_agent.events import Chunk, Delta, Pause
 from self_agent.providers import upstream_errors
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
 from self_agent.providers.chat_chunks import ReplyReader, error_in
@@ -70,6 +70,7 @@ class OpenAICompatible(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        may_pause: bool = False,
     ) -> Iterator[Chunk]:
         cancel = cancel or Cancellation()
         key = self._key(api_key)
@@ -78,7 +79,7 @@ class OpenAICompatible(Provider):
         if answer is None:
             return iter(())
         self._raise_for_status(answer, key)
-        return _started(self._reply(answer, key, cancel))
+        return _started(self._reply(answer, key, cancel, may_pause))
 
     def models(self, *, api_key: str | None = None) -> list[str]:
         if api_key:
@@ -155,35 +156,49 @@ class OpenAICompatible(Provider):
             body = _error_body(answer)
             raise upstream_errors.refused(answer.status, answer.headers, body, self._client.where, key)
 
-    def _reply(self, answer: Answer, key: str, cancel: Cancellation) -> Generator[Chunk, None, None]:
+    def _reply(self, answer: Answer, key: str, cancel: Cancellation, may_pause: bool) -> Generator[Chunk, None, None]:
         """Yield what the answer says; after a nothing that `_started` takes."""
-        where = self._client.where
         reader = ReplyReader()
+        failure: UpstreamError | None = None
         with contextlib.closing(answer):
             yield Delta()
+            pause = answer.go_live(self._client.silence) if may_pause else None
             try:
-                for data in _payloads(answer):
-                    if cancel.cancelled:
-                        return
-                    if data == DONE:
-                        reader.ended = True
-                        break
-                    chunk = orjson.loads(data)
-                    if error := error_in(chunk):
-                        raise upstream_errors.reported(error, where, key)
-                    yield from reader.read(chunk)
-            except HTTPError as error:
-                if not (reader.ended or cancel.cancelled):
-                    raise upstream_errors.cut_off(error, where) from None
+                yield from self._read(answer, reader, pause, key, cancel)
+                if not reader.ended:
+                    failure = self._broken_off(answer, reader)
+            except (HTTPError, TimeoutError) as error:
+                failure = None if reader.ended else upstream_errors.cut_off(error, self._client.where)
             except ValueError as error:
-                if not cancel.cancelled:
-                    raise upstream_errors.nonsense(f"what is no chat completion ({error})", where) from None
+                failure = upstream_errors.nonsense(f"what is no chat completion ({error})", self._client.where)
+            except UpstreamError as error:
+                failure = error
+            if pause is not None:
+                yield Pause(None)  # what follows may wait, and closes the descriptor
             if cancel.cancelled:
                 return
-            if not reader.ended:
-                raise self._broken_off(answer, reader)
+            if failure is not None:
+                raise failure
             yield reader.info()
             answer.finish()
+
+    def _read(
+        self, answer: Answer, reader: ReplyReader, pause: Pause | None, key: str, cancel: Cancellation
+    ) -> Generator[Chunk, None, None]:
+        for data in _payloads(answer):
+            if cancel.cancelled:
+                return
+            if data is None:
+                assert pause is not None
+                yield pause
+                continue
+            if data == DONE:
+                reader.ended = True
+                return
+            chunk = orjson.loads(data)
+            if error := error_in(chunk):
+                raise upstream_errors.reported(error, self._client.where, key)
+            yield from reader.read(chunk)
 
     def _broken_off(self, answer: Answer, reader: ReplyReader) -> UpstreamError:
         if reader.begun or "event-stream" in answer.content_type:
@@ -196,7 +211,7 @@ class OpenAICompatible(Provider):
             yield b""
             try:
                 for piece in answer:
-                    if cancel.cancelled:
+                    if cancel.cancelled or piece is None:
                         return
                     yield piece
             except HTTPError as error:
@@ -210,14 +225,17 @@ def _started(generator: Generator[T, None, None]) -> Generator[T, None, None]:
     return generator
 
 
-def _payloads(answer: Answer) -> Iterator[bytes]:
-    """Yield the JSON texts of an answer; one, if the upstream does not stream."""
+def _payloads(answer: Answer) -> Iterator[bytes | None]:
+    """Yield the JSON texts of an answer; one, if the upstream does not stream. None is a pause, as in `Answer`."""
     if "json" in answer.content_type:
         yield answer.read()
         return
     decoder = SSEDecoder()
     for piece in answer:
-        yield from decoder.feed(piece)
+        if piece is None:
+            yield None
+        else:
+            yield from decoder.feed(piece)
 
 
 def _error_body(answer: Answer) -> bytes:

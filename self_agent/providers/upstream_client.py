@@ -15,9 +15,11 @@ import urllib3
 from requests.cookies import RequestsCookieJar
 
 from core.errors import StartupError, UpstreamKeyRefused
-from self_agent.providers import upstream_errors
+from self_agent.events import Pause
+from self_agent.providers import live_body, upstream_errors
 from self_agent.providers.base import Cancellation
 from self_agent.providers.connections import Interrupt, InterruptibleAdapter, interruptible
+from self_agent.providers.live_body import PIECE, LiveBody
 from self_agent.providers.upstream_errors import Failure
 
 OPENAI = "https://api.openai.com/v1"
@@ -25,7 +27,6 @@ LONGEST_PAUSE = 20.0  # seconds; who is asked to wait longer is told so instead
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled for each further one
 POOL = 4096  # connections kept alive: as many as the server has threads
-PIECE = 64 * 1024  # bytes read at once at most
 LARGEST_BODY = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 LINGER = 0.2  # seconds to wait for the end of a stream after its last event
 
@@ -38,23 +39,35 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self.content_type: str = response.headers.get("Content-Type", "")
         self._response = response
-        self._pieces = self._body()
+        self._live: LiveBody | None = None
+        self._pieces: Iterator[bytes | None] = self._body()
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Return the body as it comes. Raises urllib3's HTTPError."""
+    def go_live(self, seconds: float) -> Pause | None:
+        """Let the body, if it is one for that, say None where it would wait; return what then has to be done."""
+        if "json" in self.content_type or not live_body.suits(self._response.raw):
+            return None
+        self._live = LiveBody(self._response.raw)
+        self._pieces = iter(self._live)
+        return Pause(self._live.fileno(), seconds)
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        """Return the body as it comes; None only after `go_live`. Raises urllib3's HTTPError."""
         return self._pieces
 
     def read(self, limit: int = LARGEST_BODY) -> bytes:
         """Return the body, cut at about `limit`. Raises urllib3's HTTPError."""
         body = bytearray()
         for piece in self:
-            body += piece
+            body += piece or b""
             if len(body) > limit:
                 break
         return bytes(body)
 
     def finish(self) -> None:
         """Read what follows the last event, normally nothing, so that the connection can be used again."""
+        if self._live is not None:
+            self._live.finish(LINGER)
+            return
         connection = self._response.raw.connection
         if connection is not None and connection.sock is not None:
             connection.sock.settimeout(LINGER)
@@ -82,6 +95,7 @@ class UpstreamClient:
         self.where = upstream_errors.shown(self._base_url)  # for messages
         self.host = urlsplit(self._base_url).hostname or ""
         self._timeout = timeout  # seconds to connect, and of silence
+        self.silence = timeout[1]
         self._retries = retries
         self._session = _session()
         if not keep_alive:
