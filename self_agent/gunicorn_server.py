@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from self_agent import close, conversations_of, create_app
 
 Announce = Callable[[Settings, Flask, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
+COLLECTOR = (100_000, 50, 1000)  # new objects, and younger searches, after which Python searches for cycles
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 
 
@@ -68,6 +70,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.flask_app = create_app(self.settings)
         except StartupError as error:
             raise AppImportError(f"self_agent: {error}") from None
+        # The tokens of running replies are many objects and no cycles: to search them all is a pause for all replies.
+        gc.freeze()
+        gc.set_threshold(*COLLECTOR)
         conversations_of(self.flask_app).provider.start()
         self.announce(self.settings, self.flask_app, self.port)
         return self.flask_app

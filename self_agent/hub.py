@@ -10,42 +10,48 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from self_agent.events import Chunk, Pause
 
 LOOK = 1.0  # seconds between two looks at who has waited for too long
+THREADS = 32  # that go on with replies which may have to wait, for the disk mostly
 
 Take = Callable[[Chunk], bool]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Why the hub does not go on with a reply: an error, it is not wanted any more, or neither: there is no more."""
+
+    is_wanted: bool = True
+    error: BaseException | None = None
+
+
+@dataclass(eq=False)
 class _Job:
-    """A reply that the hub goes on with, and the thread that waits for the end of that."""
+    chunks: Iterator[Chunk]
+    take: Take
+    then: Callable[[Outcome], None]
+    until: float
 
-    def __init__(self, chunks: Iterator[Chunk], take: Take, until: float) -> None:
-        self._chunks = chunks
-        self._take = take
-        self.until = until
-        self.is_wanted = True
-        self.error: BaseException | None = None
-        self.over = threading.Lock()
-        self.over.acquire()
-
-    def go_on(self) -> bool:
-        """Take what has come; False when there is nothing more to wait for here."""
-        for chunk in self._chunks:
+    def go_on(self) -> Outcome | None:
+        """Take what has come; None to be called again when there is more."""
+        for chunk in self.chunks:
             if isinstance(chunk, Pause):
                 self.until = time.monotonic() + chunk.seconds
-                return chunk.fd is not None
-            if not self._take(chunk):
-                self.is_wanted = False
-                return False
-        return False
+                return Outcome() if chunk.fd is None else None
+            if not self.take(chunk):
+                return Outcome(is_wanted=False)
+        return Outcome()
 
-    def give_up(self) -> None:
+    def give_up(self) -> Outcome:
         """Tell the reply that it was waited for too long."""
-        assert isinstance(self._chunks, Generator)
+        assert isinstance(self.chunks, Generator)
         with contextlib.suppress(StopIteration):
-            self._chunks.throw(TimeoutError())
+            self.chunks.throw(TimeoutError())
+        return Outcome()
 
 
 class Hub:
@@ -55,34 +61,37 @@ class Hub:
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._threads = ThreadPoolExecutor(THREADS, "hub")
 
-    def drain(self, chunks: Iterator[Chunk], take: Take, fd: int, seconds: float) -> bool:
-        """Give `take` the chunks of a reply that pauses now for `fd`, for `seconds` at most, until it stops pausing.
+    def add(self, chunks: Iterator[Chunk], take: Take, pause: Pause, then: Callable[[Outcome], None]) -> None:
+        """Give `take` the chunks of a reply that pauses now, until it stops pausing; call `then` in another thread.
 
-        That is at its end, at a pause without a descriptor, or when `take` wants no more: then this returns False.
-        The chunks, a generator, must neither wait nor close `fd` meanwhile. Raises what they raise; after too long a
-        pause TimeoutError is thrown into them.
+        That is at its end, at a pause without a descriptor, when `take` says no, or at an error; after too long a
+        pause TimeoutError is thrown into the chunks. These, a generator, must neither wait nor close the descriptor.
         """
-        job = _Job(chunks, take, time.monotonic() + seconds)
+        assert pause.fd is not None
+        job = _Job(chunks, take, then, time.monotonic() + pause.seconds)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
                 self._thread.start()
-            self._selector.register(fd, selectors.EVENT_READ, job)
-        job.over.acquire()
-        if job.error is not None:
-            raise job.error
-        return job.is_wanted
+            self._selector.register(pause.fd, selectors.EVENT_READ, job)
+
+    def close(self) -> None:
+        """End, soon, when the last reply has."""
+        self._is_closed = True
 
     def _run(self) -> None:
         look = time.monotonic() + LOOK
-        while True:
+        while not self._is_closed or self._selector.get_map():
             for key, _ in self._selector.select(LOOK):
                 self._step(key.fd, key.data, key.data.go_on)
             now = time.monotonic()
             if now >= look:
                 look = now + LOOK
                 self._end_late(now)
+        self._selector.close()
 
     def _end_late(self, now: float) -> None:
         with self._lock:
@@ -91,12 +100,12 @@ class Hub:
             if key.data.until < now:
                 self._step(key.fd, key.data, key.data.give_up)
 
-    def _step(self, fd: int, job: _Job, step: Callable[[], bool | None]) -> None:
+    def _step(self, fd: int, job: _Job, step: Callable[[], Outcome | None]) -> None:
         try:
-            if step():
-                return
+            outcome = step()
         except BaseException as error:
-            job.error = error
-        with self._lock:
-            self._selector.unregister(fd)
-        job.over.release()
+            outcome = Outcome(error=error)
+        if outcome is not None:
+            with self._lock:
+                self._selector.unregister(fd)
+            self._threads.submit(job.then, outcome)

@@ -6,6 +6,7 @@ A turn knows nothing of threads or stores; whoever closes it first decides how i
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ class Turn:
 
     def __init__(self, conversation_id: str, question: Message) -> None:
         self.id = uuid.uuid4().hex
+        self.began = time.monotonic()
         self.conversation_id = conversation_id
         self.question = question  # with its id and time once `stored` is set
         self.reply = Message("assistant", "")  # without its text, which is in the events

@@ -13,10 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from core.errors import AppError, ModelUnavailable, UpstreamError
 from self_agent.events import Chunk, Done, Failed, Pause
-from self_agent.hub import Hub
+from self_agent.hub import Hub, Outcome
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 from self_agent.storage.base import Store
@@ -121,6 +122,7 @@ class Turns:
             turn.finished.wait(max(0.0, deadline - time.monotonic()))
         for turn in turns:
             self.stop(turn, STOPPED_BY_SERVER)
+        self._hub.close()
         if self._checkpointer is not None:
             self._checkpointer.join()
 
@@ -134,44 +136,49 @@ class Turns:
         with self._lock:
             return sum(len(queue) for queue in self._queues.values())
 
-    # --- in the turn's own thread
+    # --- in the turn's own thread; once the hub went on with the reply, in one of the hub's
 
     def _run(self, turn: Turn, previous: Turn | None, ask: Ask) -> None:
-        began = time.monotonic()
         if previous is not None:
             previous.finished.wait()
+        chunks: Iterator[Chunk] = iter(())
         try:
-            self._converse(turn, ask)
-        except AppError as error:
-            self._fail(turn, error)
-        except Exception:
-            log.exception("turn %s failed", turn.id)
-            self._fail(turn, AppError("the server failed while the reply was generated; the log says why"))
+            if self._closing.is_set():
+                raise _stopping()
+            [question] = self._store.append(turn.conversation_id, turn.question)
+            turn.begin(question, self._store.reserve(turn.conversation_id))
+            chunks = ask(turn.cancellation)
+            turn.started()
+        except Exception as error:
+            self._finish(turn, chunks, error)
+        else:
+            self._go_on(turn, chunks, Outcome())
+
+    def _go_on(self, turn: Turn, chunks: Iterator[Chunk], outcome: Outcome) -> None:
+        """Take chunks to the last; where they pause, leave them to the hub, which calls this again."""
+        error = outcome.error
+        try:
+            for chunk in chunks if outcome.is_wanted and error is None else ():
+                if isinstance(chunk, Pause) and chunk.fd is not None:
+                    self._hub.add(chunks, turn.take, chunk, partial(self._go_on, turn, chunks))
+                    return
+                if not turn.take(chunk):
+                    break
+        except Exception as caught:
+            error = caught
+        self._finish(turn, chunks, error)
+
+    def _finish(self, turn: Turn, chunks: Iterator[Chunk], error: BaseException | None) -> None:
+        """Let go of the upstream and end the turn, unless that was done."""
+        try:
+            _close(chunks)
+            if error is None and not turn.text()[0].strip():
+                error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
+            if turn.close():
+                self._end(turn, error=_presentable(error, turn))
         finally:
             turn.cancellation.cancel()
-        log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, time.monotonic() - began)
-
-    def _converse(self, turn: Turn, ask: Ask) -> None:
-        if self._closing.is_set():
-            raise _stopping()
-        [question] = self._store.append(turn.conversation_id, turn.question)
-        turn.begin(question, self._store.reserve(turn.conversation_id))
-        chunks = ask(turn.cancellation)
-        try:
-            turn.started()
-            for chunk in chunks:
-                if isinstance(chunk, Pause) and chunk.fd is not None:
-                    is_wanted = self._hub.drain(chunks, turn.take, chunk.fd, chunk.seconds)
-                else:
-                    is_wanted = turn.take(chunk)
-                if not is_wanted:
-                    return
-            if not turn.text()[0].strip():
-                raise UpstreamError("the model answered with an empty reply; ask again or choose another model")
-        finally:
-            _close(chunks)
-        if turn.close():
-            self._end(turn)
+        log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, time.monotonic() - turn.began)
 
     def _fail(self, turn: Turn, error: AppError) -> None:
         if turn.close():
@@ -243,6 +250,14 @@ class Turns:
 
 def _stopping() -> ModelUnavailable:
     return ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
+
+
+def _presentable(error: BaseException | None, turn: Turn) -> AppError | None:
+    """Return the error that readers may see; what nobody foresaw goes to the log."""
+    if error is None or isinstance(error, AppError):
+        return error
+    log.error("turn %s failed", turn.id, exc_info=error)
+    return AppError("the server failed while the reply was generated; the log says why")
 
 
 def _close(chunks: Iterator[Chunk]) -> None:

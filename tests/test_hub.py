@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 
 from self_agent import hub as hub_module
 from self_agent.events import Chunk, Delta, Pause
-from self_agent.hub import Hub
+from self_agent.hub import Hub, Outcome
 
 
 class Upstream:
@@ -50,8 +51,9 @@ def upstreams() -> Iterator[list[Upstream]]:
         os.close(upstream.fd)
 
 
-def drained(hub: Hub, upstream: Upstream, taken: list[Chunk], *, limit: int = 100, seconds: float = 10.0) -> bool:
+def drained(hub: Hub, upstream: Upstream, taken: list[Chunk], *, limit: int = 100, seconds: float = 10.0) -> Outcome:
     """Do as a turn does: take chunks until there are no more."""
+    ends: queue.Queue[Outcome] = queue.Queue()
 
     def take(chunk: Chunk) -> bool:
         taken.append(chunk)
@@ -60,11 +62,11 @@ def drained(hub: Hub, upstream: Upstream, taken: list[Chunk], *, limit: int = 10
     chunks = upstream.chunks(seconds)
     pause = next(chunks)
     assert isinstance(pause, Pause)
-    assert pause.fd is not None
-    is_wanted = hub.drain(chunks, take, pause.fd, pause.seconds)
-    if is_wanted:
+    hub.add(chunks, take, pause, ends.put)
+    outcome = ends.get(timeout=30)
+    if outcome == Outcome():
         taken.extend(chunks)
-    return is_wanted
+    return outcome
 
 
 def test_replies_go_on_side_by_side(upstreams: list[Upstream]) -> None:
@@ -88,7 +90,7 @@ def test_refused_chunk_ends_the_wait(upstreams: list[Upstream]) -> None:
     """A turn that was stopped takes no more; its thread goes on at once."""
     taken: list[Chunk] = []
     threading.Timer(0.05, upstreams[0].say, ["ab"]).start()
-    assert not drained(Hub(), upstreams[0], taken, limit=1)
+    assert drained(Hub(), upstreams[0], taken, limit=1) == Outcome(is_wanted=False)
     assert taken == [Delta("a")]
 
 
@@ -96,17 +98,27 @@ def test_error_reaches_the_turn(upstreams: list[Upstream]) -> None:
     """What breaks in a reply breaks that reply only, in its own thread."""
     hub = Hub()
     threading.Timer(0.05, upstreams[0].say, ["!"]).start()
-    with pytest.raises(ValueError, match="broken"):
-        drained(hub, upstreams[0], [])
+    assert isinstance(drained(hub, upstreams[0], []).error, ValueError)
     threading.Timer(0.05, upstreams[1].end).start()
-    assert drained(hub, upstreams[1], [])
+    assert drained(hub, upstreams[1], []) == Outcome()
 
 
 def test_silence_is_thrown_in(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that pauses for longer than it said gets a TimeoutError; its descriptor is free again."""
     monkeypatch.setattr(hub_module, "LOOK", 0.01)
     hub = Hub()
-    with pytest.raises(TimeoutError):
-        drained(hub, upstreams[0], [], seconds=0.02)
+    assert isinstance(drained(hub, upstreams[0], [], seconds=0.02).error, TimeoutError)
     threading.Timer(0.05, upstreams[0].end).start()
-    assert drained(hub, upstreams[0], [])
+    assert drained(hub, upstreams[0], []) == Outcome()
+
+
+def test_closed_hub_ends_with_its_last_reply(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for nobody, and cuts nobody off."""
+    monkeypatch.setattr(hub_module, "LOOK", 0.01)
+    hub = Hub()
+    threading.Timer(0.05, hub.close).start()
+    threading.Timer(0.1, upstreams[0].end).start()
+    assert drained(hub, upstreams[0], []) == Outcome()
+    assert hub._thread
+    hub._thread.join(10)
+    assert not hub._thread.is_alive()
