@@ -1,9 +1,12 @@
-"""Half WebSockets, half event streams, all at once on one server: is every token delivered, in which memory.
+"""Many replies at once on one server: is every token delivered, how late, in which memory.
 
-    python -m benchmarks.bench_streams [--each 500] [--provider openai|echo]
+    python -m benchmarks.bench_streams [--each 500] [--provider openai|echo] [--streams 2000] [--rate 20] [--seconds 4]
 
-The server is `run.py` as a user starts it; the model is `tests.upstream` in a process of its own, or `echo`.
-Ends with 1 when a token is lost or doubled, a reply is not stored, or the server takes 300 MiB or more.
+First half WebSockets, half event streams, whose replies come as fast as they can; the model is `tests.upstream` in a
+process of its own, or `echo`. Then event streams only, each given so many tokens a second: more and more of them until
+a token in a hundred is late, and in the end as many as the goal names; see `benchmarks.stream_load`. The server is
+`run.py` as a user starts it. Ends with 1 when a token is lost, doubled or minutes late, a reply is not stored, or the
+server of the first part takes 300 MiB or more.
 """
 
 from __future__ import annotations
@@ -24,11 +27,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.stream_load import PATIENCE, Load, Result, direct, memory, processes, served
+from benchmarks.table import Row, show
 from tests.serving import CONVERSATIONS, Server
 from tests.upstream import MODEL
 
 TOKENS = 200  # of a reply
 LIMIT = 300  # MiB that master and worker may take together
+LAG = 50  # milliseconds that 99 of 100 tokens may take from the upstream through the server to the client
+LAG_LIMIT = 250  # MiB for as many streams as the goal names
+LADDER = (125, 250, 500, 1000)  # streams before that
+WHOLE, STORED, PEAKS = "delivered whole and in order", "stored whole", "master and worker, peaks"
 BOUND = 110  # seconds
 MESSAGE = " ".join(f"w{number}" for number in range(TOKENS - 2))  # "reply 1:" or "echo:" comes before it
 MASK = b"\0\0\0\0"  # as good as any for bytes that nobody guesses
@@ -156,22 +165,11 @@ def model(provider: str) -> Iterator[dict[str, str]]:
             process.kill()
 
 
-def processes(pid: int) -> list[int]:
-    """Return a process and its children: the master and the worker."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
-def memory(pid: int, field: str) -> float:
-    """Return `VmRSS`, or `VmHWM` for its peak, in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
 # --- the measurement
 
 
-async def measure(server: Server, provider: str, each: int) -> bool:
-    """Print the table; False when a promise is broken."""
+async def measure(server: Server, provider: str, each: int) -> list[Row]:
+    """Have all replies begin at one instant."""
     pids = processes(server.process.pid)
     clients = Clients(server.url, each)
     worker = pids[-1]
@@ -182,48 +180,110 @@ async def measure(server: Server, provider: str, each: int) -> bool:
     replies = await clients.talk()
     seconds = time.monotonic() - began
     stored = await clients.stored()
-    peaks = [memory(pid, "VmHWM") for pid in pids]
+    peaks = sum(memory(pid, "VmHWM") for pid in pids)
     clients.close()
     wanted = ("echo: " if provider == "echo" else "reply 1: ") + MESSAGE
     whole = sum(reply == wanted for reply in replies)
     kept = sum([message["content"] for message in messages] == [MESSAGE, wanted] for messages in stored)
     first = sorted(clients.first_tokens)
-    report(
-        {
-            "replies at once": f"{each} WebSockets + {each} event streams, {TOKENS} tokens each, {provider}",
-            "delivered whole and in order": f"{whole} of {2 * each}",
-            "stored whole": f"{kept} of {2 * each}",
-            "all replies took": f"{seconds:.1f} s ({2 * each * TOKENS / seconds:,.0f} tokens/s)",
-            "first token, median / 99 %": f"{first[len(first) // 2]:.2f} s / {first[len(first) * 99 // 100]:.2f} s",
-            "worker, nothing open": f"{before:.0f} MiB",
-            f"worker, {each} idle WebSockets": f"{idle:.0f} MiB ({(idle - before) * 1024 / each:.0f} KiB each)",
-            "worker, peak": f"{peaks[-1]:.0f} MiB",
-            "master and worker, peaks": f"{sum(peaks):.0f} MiB (limit {LIMIT})",
-        }
+    what = f"{each} WebSockets + {each} event streams at one instant, {TOKENS} tokens each, {provider}"
+    return [
+        Row(f"{what}: {WHOLE}", *_all(whole, 2 * each)),
+        Row(f"… {STORED}", *_all(kept, 2 * each)),
+        Row("… took", f"{seconds:.1f} s ({2 * each * TOKENS / seconds:,.0f} tokens/s)"),
+        Row("… first token, median and 99 %", f"{_at(first, 0.5):.2f} s, {_at(first, 0.99):.2f} s"),
+        Row(f"… worker with nothing open, with {each} idle sockets", f"{before:.0f} MiB, {idle:.0f} MiB"),
+        Row(f"… {PEAKS}", f"{peaks:.0f} MiB", goal=f"< {LIMIT} MiB", reached=peaks < LIMIT),
+    ]
+
+
+def _all(count: int, wanted: int) -> tuple[str, str, str, str, bool]:
+    return f"{count:,} of {wanted:,}", "", "", "all", count == wanted
+
+
+def _at(values: list[float], share: float) -> float:
+    return values[min(int(len(values) * share), len(values) - 1)]
+
+
+def burst_rows(provider: str, each: int) -> Iterator[Row]:
+    """Measure replies that all begin at one instant."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        model(provider) as settings,
+        Server(Path(folder), dialects="self_agent,aichat", **settings) as server,
+    ):
+        yield from asyncio.run(asyncio.wait_for(measure(server, provider, each), BOUND))
+
+
+def paced_rows(goal: Load) -> Iterator[Row]:
+    """Measure streams that each get so many tokens a second, fewer than `goal` names and then as many."""
+    most = 0
+    for streams in filter(goal.streams.__gt__, LADDER):
+        load = goal._replace(streams=streams)
+        result = served(load)
+        yield from _lag_rows(load, result)
+        if result.lag(0.99) > LAG:
+            break
+        most = streams
+    result = served(goal)
+    yield from _lag_rows(goal, result, direct(goal))
+    if result.lag(0.99) <= LAG:
+        most = goal.streams
+    yield Row(f"… {PEAKS}", f"{result.memory:.0f} MiB", goal=f"≤ {LAG_LIMIT} MiB", reached=result.memory <= LAG_LIMIT)
+    yield Row(f"most streams with a lag of ≤ {LAG} ms at 99 %", f"{most:,} of {goal.streams:,}")
+
+
+def _lag_rows(load: Load, result: Result, straight: Result | None = None) -> Iterator[Row]:
+    """Show a result; beside it a client that asks the upstream itself, where it was measured."""
+    yield Row(
+        f"{load.streams:,} event streams, {load.rate:g} tokens/s each for {load.seconds:g} s: lag at 50, 99, 100 %",
+        _lags(result),
+        f"{_lags(straight)}, a client that asks the upstream itself" if straight else "",
+        goal=f"≤ {LAG} ms at 99 %" if straight else "",
+        reached=result.lag(0.99) <= LAG if straight else None,
     )
-    return whole == kept == 2 * each and sum(peaks) < LIMIT
+    yield Row(
+        "… server's processor time a token, while tokens come",
+        f"{result.server_cpu:.0f} µs",
+        f"{result.upstream_cpu:.0f} µs, the upstream; {result.client_cpu:.0f} µs, the client",
+    )
+    yield Row(f"… {WHOLE}", *_all(result.whole, load.streams))
+    if result.stored is None:
+        yield Row(f"… {STORED}", f"not asked: after {PATIENCE:g} s not all had ended", goal="all", reached=False)
+    else:
+        yield Row(f"… {STORED}", *_all(result.stored, load.streams))
 
 
-def report(rows: dict[str, str]) -> None:
-    print("| measure | value |\n|---|---|")
-    for name, value in rows.items():
-        print(f"| {name} | {value} |")
+def _lags(result: Result) -> str:
+    return " / ".join(f"{result.lag(share):,.1f}" for share in (0.5, 0.99, 1)) + " ms"
+
+
+def rows(provider: str = "openai", each: int = 500, goal: Load = Load(2000)) -> Iterator[Row]:  # noqa: B008 - frozen
+    """Measure both; takes about three minutes, the longer the worse the server keeps up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield from burst_rows(provider, each)
+    yield from paced_rows(goal)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=500, help="WebSockets, and as many event streams (500)")
-    parser.add_argument("--provider", choices=("openai", "echo"), default="openai")
+    parser.add_argument("--provider", choices=("openai", "echo"), default="openai", help="of the first part")
+    parser.add_argument("--streams", type=int, default=2000, help="with so many tokens a second (2000)")
+    parser.add_argument("--rate", type=float, default=20, help="tokens a second for each of them (20)")
+    parser.add_argument("--seconds", type=float, default=4, help="of tokens, after a second to warm up (4)")
     options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        model(options.provider) as settings,
-        Server(Path(folder), dialects="self_agent,aichat", **settings) as server,
-    ):
-        work = asyncio.wait_for(measure(server, options.provider, options.each), BOUND)
-        return 0 if asyncio.run(work) else 1
+    kept: list[bool] = []
+
+    def noted() -> Iterator[Row]:
+        for row in rows(options.provider, options.each, Load(options.streams, options.rate, options.seconds)):
+            if row.what.endswith((WHOLE, STORED)) or row.goal == f"< {LIMIT} MiB":
+                kept.append(bool(row.reached))
+            yield row
+
+    show(noted())
+    return 0 if all(kept) else 1
 
 
 if __name__ == "__main__":
