@@ -6,6 +6,7 @@ A thread of its own would have to wake for every token of every reply, and what 
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import threading
 import time
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from self_agent.events import Chunk, Pause
+
+log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks at who has waited for too long
 THREADS = 32  # that go on with replies which may have to wait, for the disk mostly
@@ -108,4 +111,7 @@ class Hub:
         if outcome is not None:
             with self._lock:
                 self._selector.unregister(fd)
-            self._threads.submit(job.then, outcome)
+            try:
+                self._threads.submit(job.then, outcome)
+            except RuntimeError as error:  # no new thread: what was submitted waits for one of those there are
+                log.warning("the hub gets no more threads: %s", error)

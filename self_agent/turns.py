@@ -172,8 +172,11 @@ class Turns:
         """Let go of the upstream and end the turn, unless that was done."""
         try:
             _close(chunks)
-            if error is None and not turn.text()[0].strip():
-                error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
+        except Exception as caught:
+            error = error or caught
+        if error is None and not turn.text()[0].strip():
+            error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
+        try:
             if turn.close():
                 self._end(turn, error=_presentable(error, turn))
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from core.errors import AppError, ModelUnavailable, NotFound, StorageFull, UpstreamError
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
+from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Pause, Sources, Started
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 from self_agent.storage.memory import MemoryStore
@@ -55,14 +57,41 @@ class Model:
             self.closed.set()
 
 
+class PausingModel(Model):
+    """The same, but it pauses where the other waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fd, self.writer = os.pipe()
+
+    def say(self, *pieces: Any) -> None:
+        super().say(*pieces)
+        os.write(self.writer, b"!")
+
+    def stream(self) -> Iterator[Chunk]:
+        try:
+            while True:
+                with self.more:
+                    piece = self.pieces.pop(0) if self.pieces else Pause(self.fd, WAIT)
+                if piece is None:
+                    return
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if isinstance(piece, Pause):
+                    os.read(self.fd, 1)
+        finally:
+            self.closed.set()
+
+
 class World:
     """A store with one conversation, its turns, and a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Model) -> None:
         self.store = MemoryStore()
         self.store.create("c", "local")
         self.turns = Turns(self.store, checkpoint_seconds=0.05)
-        self.model = Model()
+        self.model = model
 
     def submit(self, content: str = "hi", model: Callable[..., Any] | None = None) -> Turn:
         return self.turns.submit("c", Message("user", content), model or self.model)
@@ -71,9 +100,12 @@ class World:
         return [(message.role, message.content) for message in self.store.messages("c")]
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
+@pytest.fixture(params=[Model, PausingModel])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Whether the model waits or pauses is the same to its turns."""
+    if request.param is PausingModel and sys.platform == "win32":
+        pytest.skip("a reply never pauses on Windows")
+    world = World(request.param())
     yield world
     world.model.say(None, None, None)
     world.turns.close()
@@ -393,3 +425,20 @@ def test_closing_gives_grace(world: World) -> None:
     message = turn.wait().message
     assert message is not None
     assert (message.content, message.incomplete) == ("whole", False)
+
+
+def test_upstream_that_cannot_be_let_go_ends_the_turn(world: World) -> None:
+    """What breaks while the upstream is closed is said; nobody waits for ever."""
+
+    class Chunks:
+        def __iter__(self) -> Iterator[Chunk]:
+            return iter([Delta("a")])
+
+        def close(self) -> None:
+            raise OSError("broken")
+
+    turn = world.submit(model=lambda cancel: Chunks())
+    assert turn.finished.wait(WAIT)
+    with pytest.raises(AppError, match="the log says why"):
+        turn.wait()
+    assert world.talk() == [("user", "hi"), ("assistant", "a")]

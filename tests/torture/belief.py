@@ -31,6 +31,7 @@ class Sent:
     hidden: Fate = NO
     reply: Fate = MAYBE
     reply_seen: str | None = None  # once it was read, it must stay so
+    reply_id: int = 0
     id: int = 0
     contents: list[str] = field(default_factory=list)  # what it may say
 

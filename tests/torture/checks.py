@@ -165,13 +165,17 @@ def settle_question(talk: Talk, sent: Sent, row: Row | None) -> Iterator[Problem
 def check_replies(talk: Talk, rows: list[Row]) -> Iterator[Problem]:
     """Each acknowledged reply is there once and whole, after its question; one that is not whole says so."""
     replies: dict[str, Row] = {}
+    known = {sent.reply_id: sent.token for sent in talk.sent.values()}
     for before, row in zip([None, *rows], rows, strict=False):
         if row["role"] != "assistant":
             continue
-        token = (_REPLY.match(row["content"]) or [""] * 3)[2] or token_of(before["content"] if before else "")
+        said = (_REPLY.match(row["content"]) or [""] * 3)[2]
+        token = said or known.get(row["id"]) or token_of(before["content"] if before else "")
         sent = talk.sent.get(token)
         if sent is None or not answers(row, sent):
-            yield Problem("wrong", f"{talk.id}: nobody was answered {row['content'][:80]!r}")
+            # One cut off before it says to what it replies cannot be told from others when its question is hidden.
+            if said or not row.get("incomplete") or not any(sent.hidden is not NO for sent in talk.sent.values()):
+                yield Problem("wrong", f"{talk.id}: nobody was answered by {row}, which stands behind {before}")
             continue
         if token in replies:
             yield Problem("duplicated", f"{talk.id}: the reply to {token}")
@@ -204,4 +208,4 @@ def settle_reply(talk: Talk, sent: Sent, row: Row | None) -> Iterator[Problem]:
         yield Problem("lost", f"{talk.id}: a part of the reply to {sent.token}")
     if sent.reply_seen not in (None, row["content"]):
         yield Problem("wrong", f"{talk.id}: the reply to {sent.token} has changed")
-    sent.reply, sent.reply_seen = YES, row["content"]
+    sent.reply, sent.reply_seen, sent.reply_id = YES, row["content"], row["id"]
