@@ -87,7 +87,7 @@ class LiveBody:
     def __iter__(self) -> Iterator[bytes | None]:
         """Yield the pieces of the body, and None where one has to wait. Raises ProtocolError."""
         self._sock.settimeout(0)
-        data: bytes | None = _buffered(self._raw)
+        data: bytes | None = _taken_over(self._raw)
         while True:
             if data:
                 yield self._chunks.feed(data)
@@ -123,7 +123,6 @@ class LiveBody:
             return
         if self._chunks.ended and not self._chunks.rest:
             self._sock.settimeout(self._timeout)
-            self._raw._fp.close()  # for http.client the answer is over: the next request may be sent
             self._raw.release_conn()
 
 
@@ -134,11 +133,14 @@ def suits(raw: Any) -> bool:
     return CAN_WAIT_FOR_MANY and bool(raw.chunked) and is_plain and isinstance(sock, socket.socket)
 
 
-def _buffered(raw: Any) -> bytes:
-    """Return what came together with the headers."""
-    reader = raw._fp.fp  # http.client's BufferedReader
+def _taken_over(raw: Any) -> bytes:
+    """Return what came together with the headers; for http.client the answer is over, and its buffers are freed.
+
+    The connection still is ours alone: the pool gets it back with `release_conn`, or it is closed.
+    """
     try:
-        data: bytes = reader.peek()
+        return bytes(raw._fp.fp.peek())  # of a BufferedReader, which has no use for it any more
     except (BlockingIOError, ssl.SSLWantReadError):
         return b""
-    return reader.read(len(data)) if data else b""
+    finally:
+        raw._fp.close()
