@@ -10,14 +10,14 @@ import errno
 import itertools
 import os
 import sys
-
-if sys.platform == "darwin":
-    import fcntl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import StorageError, StorageFull
+
+if sys.platform == "darwin":
+    import fcntl
 
 TEMPORARY = ".tmp"  # suffix of files that are being written; what a crash leaves of them is worth nothing
 READ = os.O_RDONLY

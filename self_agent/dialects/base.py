@@ -67,7 +67,7 @@ def follow(turn: Turn) -> Iterator[list[Event]]:
 
 def event_stream(turn: Turn, encode: Callable[[Event], bytes]) -> Stream:
     """Answer with a reply as server-sent events. Raises as `follow` does."""
-    batches = follow(turn)
+    turn.wait_started()
     sock = outlet.lent_socket(request)
-    pieces = outlet.follow(turn, encode, sock) if sock else sse.chunks(batches, encode)
+    pieces = outlet.follow(turn, encode, sock) if sock else sse.chunks(follow(turn), encode)
     return pieces, 200, sse.HEADERS

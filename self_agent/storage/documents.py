@@ -92,10 +92,7 @@ class Documents:
                 self._check(entry)
             if entry.is_torn:
                 self._undo_append(entry)
-            try:
-                fd = files.operations.open(self._name_of(entry.id), flags)
-            except OSError:
-                fd = self._open(entry, flags)  # which words the error
+            fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
                 if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:

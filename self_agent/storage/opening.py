@@ -54,7 +54,7 @@ def open_folder(layout: Layout, catalog: Catalog, ledger: Ledger, documents: Doc
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Keep Python from searching a growing catalog for cycles, again and again: a third of the time of a start."""
+    """Keep Python from searching a growing catalog for cycles, again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -16,9 +16,9 @@ _NEAR = 32  # lines around the expected one in which a message is looked for: re
 
 def latest(entry: Entry, fd: int, limit: int) -> list[Message]:
     """Return the last `limit` messages that are not hidden."""
-    lines = min(limit + entry.hidden, entry.total)
-    if limit <= 0 or lines == entry.hidden:
+    if limit <= 0 or entry.count == 0:
         return []
+    lines = min(limit + entry.hidden, entry.total)
     end = entry.size - len(CLOSING)
     length = _FIRST_BLOCK
     while True:
@@ -29,8 +29,8 @@ def latest(entry: Entry, fd: int, limit: int) -> list[Message]:
             place = block.rfind(b"\n", 0, place)
             if place < 0:
                 break
-        else:
-            rows = load(b"[%b]" % block[place + 1 :])
+        if place >= 0 or start == 0:
+            rows = load(b"[%b]" % block[(place if place >= 0 else block.find(b"\n")) + 1 :])
             if entry.hidden:
                 rows = [fields for fields in rows if not fields.get("is_deleted")][-limit:]
             return from_rows(rows)

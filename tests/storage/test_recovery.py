@@ -274,3 +274,14 @@ def test_odd_messages_are_put_right(open_store: Open, folder: Path) -> None:
     assert (content["extra"], content["messages"][0]["later"]) == (1, 1)
     assert (folder / "quarantine" / "c.json").exists()
     assert store.create("next", "u").number == 6
+
+
+def test_wrong_count_ends_reading(open_store: Open) -> None:
+    """A catalog that counts more messages than a document has does not make a reader look for them for ever."""
+    store = open_store()
+    store.create("c", "u")
+    store.append("c", user("a"), user("b"))
+    entry = store._catalog.get("c")
+    assert entry
+    entry.total += 5
+    assert [message.content for message in store.latest("c", 20)] == ["a", "b"]
