@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 import requests
 
 from benchmarks.table import Row, show
-from self_agent.providers.openai_compatible import OpenAICompatible
+from self_agent.providers.openai.provider import OpenAICompatible
 from tests.upstream import DONE, FakeUpstream, Reply, chunk_of, event
 
 QUESTION = [{"role": "user", "content": "hi"}]

@@ -33,8 +33,8 @@ from benchmarks.measuring import (
 )
 from benchmarks.table import Row, show
 from self_agent.models import POSITION_BITS
-from self_agent.storage.document import CLOSING, ending, message_line
 from self_agent.storage.json_files import JsonFileStore
+from self_agent.storage.json_files.lines import CLOSING, ending, message_line
 
 Call = Callable[[int], object]
 

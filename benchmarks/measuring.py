@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.table import Row
 from self_agent.models import POSITION_BITS, Message
-from self_agent.storage.document import CLOSING, SEPARATOR, header_line, message_line
+from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, header_line, message_line
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = "0123456789 " * 32  # with the other fields of its line about 440 bytes

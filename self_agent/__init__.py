@@ -18,7 +18,7 @@ from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
 from self_agent.storage import Store
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.turns import Turns
+from self_agent.turns.runner import Turns
 
 PUBLIC = ("/healthz", "/docs", "/openapi.json")
 

@@ -17,8 +17,8 @@ from self_agent.events import Chunk
 from self_agent.models import ROLES, SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
 from self_agent.providers.base import Cancellation, Completion, Provider
 from self_agent.storage.base import Store
-from self_agent.turn import Turn
-from self_agent.turns import Listener, Turns
+from self_agent.turns.runner import Listener, Turns
+from self_agent.turns.turn import Turn
 
 FIRST_READ = 64  # messages read for the model's history before asking for more
 

@@ -16,7 +16,7 @@ import sys
 from flask import Flask
 from werkzeug.serving import is_running_from_reloader, run_simple
 
-from core import logging as logs
+from core import logs
 from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, conversations_of, create_app

@@ -17,30 +17,36 @@ ALLOWED = {
     "core.auth": {"core"},
     "self_agent.models": {"core"},
     "self_agent.events": {"core", "self_agent.models"},
-    "self_agent.storage": {"core", "self_agent.models", "self_agent.storage"},
-    "self_agent.providers": {"core", "self_agent.events", "self_agent.providers"},
+    "self_agent.storage": {"core", "self_agent.models"},
+    "self_agent.providers": {"core", "self_agent.events"},
     "self_agent.history": {"self_agent.models", "self_agent.providers"},
-    "self_agent.turn": {"core", "self_agent.models", "self_agent.events", "self_agent.providers"},
-    "self_agent.hub": {"self_agent.events"},
     "self_agent.turns": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turn", "self_agent.hub",
     },
     "self_agent.conversations": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turn", "self_agent.turns", "self_agent.history",
+        "self_agent.turns", "self_agent.history",
     },
     "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage"},
-    "self_agent.encoders": {"self_agent.events", "self_agent.encoders"},
+    "self_agent.encoders": {"self_agent.events"},
+    "self_agent.streams": {"self_agent.events", "self_agent.turns", "self_agent.encoders"},
     "self_agent.openapi": {"core", "core.web"},
     "self_agent.dialects": {
-        "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turn", "self_agent.conversations",
-        "self_agent.encoders", "self_agent.openapi", "self_agent.dialects",
+        "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
+        "self_agent.encoders", "self_agent.streams", "self_agent.openapi",
     },
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
 WIRING = ("self_agent", "self_agent.server", "self_agent.gunicorn_server")  # these put the parts together
-KNOWS_FLASK = ("core.web", "core.auth", "self_agent.openapi", "self_agent.dialects", "self_agent.cli", *WIRING)
+KNOWS_FLASK = (
+    "core.web",
+    "core.auth",
+    "self_agent.streams",
+    "self_agent.openapi",
+    "self_agent.dialects",
+    "self_agent.cli",
+    *WIRING,
+)
 
 
 def module_name(path: Path) -> str:

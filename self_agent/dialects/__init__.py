@@ -6,10 +6,10 @@ from flask import Flask
 
 from core import errors
 from core.errors import AppError, StartupError
-from self_agent.dialects import aichat, alice, chat_system, poe, self_agent
+from self_agent.dialects import aichat, alice, chat_system, native, poe
 from self_agent.dialects.base import Dialect
 
-_ALL = (self_agent.DIALECT, poe.DIALECT, alice.DIALECT, aichat.DIALECT, chat_system.DIALECT)
+_ALL = (native.DIALECT, poe.DIALECT, alice.DIALECT, aichat.DIALECT, chat_system.DIALECT)
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 

@@ -10,11 +10,11 @@ from flask import Blueprint, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from core.errors import AppError
+from self_agent import streams
 from self_agent.conversations import Conversations
-from self_agent.dialects import outlet
 from self_agent.encoders import sse
 from self_agent.events import Event
-from self_agent.turn import Turn
+from self_agent.turns.turn import Turn
 
 Stream = tuple[Iterator[bytes], int, dict[str, str]]
 
@@ -62,12 +62,12 @@ def follow(turn: Turn) -> Iterator[list[Event]]:
     Raises the AppError of a turn that failed before: it can still be answered with a status.
     """
     turn.wait_started()
-    return turn.follow(first_silence=outlet.FIRST_PING, silence=outlet.PING)
+    return turn.follow(first_silence=streams.FIRST_PING, silence=streams.PING)
 
 
 def event_stream(turn: Turn, encode: Callable[[Event], bytes]) -> Stream:
     """Answer with a reply as server-sent events. Raises as `follow` does."""
     turn.wait_started()
-    sock = outlet.lent_socket(request)
-    pieces = outlet.follow(turn, encode, sock) if sock else sse.chunks(follow(turn), encode)
+    sock = streams.lent_socket(request)
+    pieces = streams.follow(turn, encode, sock) if sock else sse.chunks(follow(turn), encode)
     return pieces, 200, sse.HEADERS

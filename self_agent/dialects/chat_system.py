@@ -20,7 +20,7 @@ from self_agent.dialects.base import Dialect, Stream, conversations, follow, use
 from self_agent.encoders import text
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Body, spec
-from self_agent.turn import Turn
+from self_agent.turns.turn import Turn
 
 ROOT = "/chat/sessions"
 ROLES = {"user": "human"}  # every other role has the same name here

@@ -17,7 +17,7 @@ def from_settings(settings: Settings) -> Provider:
 
 
 def _openai(settings: Settings) -> Provider:
-    from self_agent.providers.openai_compatible import OpenAICompatible
+    from self_agent.providers.openai.provider import OpenAICompatible
 
     return OpenAICompatible(
         settings.openai_base_url or "https://api.openai.com/v1",
@@ -30,7 +30,7 @@ def _openai(settings: Settings) -> Provider:
 
 
 def _local(settings: Settings) -> Provider:
-    from self_agent.providers.local import local_model
+    from self_agent.providers.local.provider import local_model
 
     return local_model(settings)
 

@@ -23,7 +23,7 @@ from self_agent.models import (
     number_of,
 )
 from self_agent.storage.base import Store
-from self_agent.storage.filling import check_reserved, fill, from_rows
+from self_agent.storage.rows import check_reserved, fill, from_rows
 
 M = TypeVar("M", bound=Callable[..., Any])
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from core.errors import UpstreamError
 from self_agent.events import Chunk, Delta, Info, Sources
-from self_agent.providers.chat_chunks import ReplyReader, error_in
-from self_agent.providers.openai_compatible import OpenAICompatible
-from self_agent.providers.sse import SSEDecoder
-from self_agent.storage.document import dump
+from self_agent.providers.openai.chunks import ReplyReader, error_in
+from self_agent.providers.openai.decoder import SSEDecoder
+from self_agent.providers.openai.provider import OpenAICompatible
+from self_agent.storage.json_files.lines import dump
 from tests.hostile.conftest import examples, within
 from tests.hostile.damage import DEEP, Damage, damages
 from tests.upstream import DONE, Answer, FakeUpstream, Reply, chunk_of, completion_of, event

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from self_agent.events import Chunk, Pause
-from self_agent.providers.openai_compatible import OpenAICompatible
+from self_agent.providers.openai.provider import OpenAICompatible
 from tests.upstream import FakeUpstream
 
 Connect = Callable[..., OpenAICompatible]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.exceptions import ProtocolError
 
-from self_agent.providers.live_body import Dechunker
+from self_agent.providers.openai.live_body import Dechunker
 
 
 def coded(chunks: list[bytes], trailer: bytes = b"") -> bytes:

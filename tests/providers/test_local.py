@@ -23,10 +23,11 @@ import requests
 from core.config import Settings
 from core.errors import ModelUnavailable, StartupError, UpstreamError
 from self_agent.events import Delta, Info
-from self_agent.providers import local, local_process
 from self_agent.providers.base import Cancellation, ChatMessage
-from self_agent.providers.local import LocalModel, local_model, progress_line
-from self_agent.providers.weights import REMEDY, Url, Weights, named, obtain
+from self_agent.providers.local import process as local_process
+from self_agent.providers.local import provider as local
+from self_agent.providers.local.provider import LocalModel, local_model, progress_line
+from self_agent.providers.local.weights import REMEDY, Url, Weights, named, obtain
 from tests.providers.test_weights import FileServer, files, ignore, toy, unreachable  # noqa: F401 - a fixture
 
 NAME = "smollm2-135m"

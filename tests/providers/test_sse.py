@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from self_agent.providers.sse import SSEDecoder
+from self_agent.providers.openai.decoder import SSEDecoder
 
 TABLE = [
     (b"data: a\n\n", [b"a"]),

@@ -15,7 +15,7 @@ import pytest
 
 from self_agent.events import Delta, Info
 from self_agent.providers.base import Cancellation, ChatMessage, Provider
-from self_agent.providers.connections import Interrupt
+from self_agent.providers.openai.connections import Interrupt
 from tests.providers.conftest import Connect
 from tests.upstream import HANG, MODEL, Answer, FakeUpstream, Reply, Step, event
 

@@ -11,8 +11,8 @@ import pytest
 
 from core.errors import AppError, UpstreamError, UpstreamKeyRefused, UpstreamRateLimited, UpstreamTimeout
 from self_agent.events import Delta, Info
-from self_agent.providers import upstream_errors
 from self_agent.providers.base import ChatMessage
+from self_agent.providers.openai import errors as upstream_errors
 from tests.providers.conftest import Connect
 from tests.upstream import CUT, HANG, MODEL, RESET, Answer, FakeUpstream, Reply
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from core.errors import ModelUnavailable, StartupError
-from self_agent.providers.weights import (
+from self_agent.providers.local.weights import (
     REMEDY,
     TABLE,
     Packages,

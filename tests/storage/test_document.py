@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from self_agent.models import Message
-from self_agent.storage import document
-from self_agent.storage.document import CLOSING, Facts, Irregular
-from self_agent.storage.filling import from_fields
-from self_agent.storage.salvage import regular, salvage
+from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files.lines import CLOSING, Facts, Irregular
+from self_agent.storage.json_files.salvage import regular, salvage
+from self_agent.storage.rows import from_fields
 
 TIME = "2025-04-30T10:00:01.000000Z"
 ID = 1 << 20 | 1

@@ -14,8 +14,8 @@ import pytest
 
 from core.errors import NotFound, StartupError, StorageError, StorageFull
 from self_agent.models import Message
-from self_agent.storage import document
 from self_agent.storage.json_files import JsonFileStore
+from self_agent.storage.json_files import lines as document
 from tests.storage.conftest import Refusing
 
 Open = Callable[[], JsonFileStore]

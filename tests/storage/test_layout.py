@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from self_agent.storage.layout import deleted_number, file_stem, id_of_stem
+from self_agent.storage.json_files.folder import deleted_number, file_stem, id_of_stem
 
 IDS = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", fullmatch=True)
 

@@ -15,7 +15,7 @@ import pytest
 
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.partials import CUT_OFF, read_partial
+from self_agent.storage.json_files.checkpoints import CUT_OFF, read_partial
 
 Open = Callable[[], JsonFileStore]
 

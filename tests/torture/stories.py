@@ -12,7 +12,7 @@ from core import files
 from self_agent.models import LOCAL_USER, Message
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.partials import CUT_OFF
+from self_agent.storage.json_files.checkpoints import CUT_OFF
 from tests.torture.disk import Event, Recorder
 
 Shown = tuple[int, str, str, Union[str, None]]  # id, role, content, error

@@ -18,7 +18,7 @@ from core import clock, files
 from core.errors import StorageError
 from self_agent.models import LOCAL_USER, Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.partials import read_partial
+from self_agent.storage.json_files.checkpoints import read_partial
 from tests.conftest import MakeApp
 from tests.serving import CONVERSATIONS, ROOT
 from tests.torture.disk import FolderSynced, Moment, Recorder, restore

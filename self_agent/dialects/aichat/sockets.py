@@ -24,7 +24,7 @@ from self_agent.dialects.aichat.websocket import Closed, Goodbye, WebSocket
 from self_agent.dialects.base import conversations, user
 from self_agent.encoders import frames
 from self_agent.models import Conversation, check_id
-from self_agent.turn import Turn
+from self_agent.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from self_agent.providers.openai_compatible import OpenAICompatible
+from self_agent.providers.openai.provider import OpenAICompatible
 from tests.conftest import MakeApp
 from tests.upstream import FakeUpstream
 

@@ -16,9 +16,9 @@ from core.config import Settings
 from core.errors import ModelUnavailable, UpstreamError
 from self_agent.events import Chunk
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
-from self_agent.providers.local_process import CLOSE_TIMEOUT, CONTEXT_TOKENS, ModelProcess
-from self_agent.providers.openai_compatible import OpenAICompatible
-from self_agent.providers.weights import REMEDY, SMALLEST, Progress, Weights, check_gguf, named, obtain
+from self_agent.providers.local.process import CLOSE_TIMEOUT, CONTEXT_TOKENS, ModelProcess
+from self_agent.providers.local.weights import REMEDY, SMALLEST, Progress, Weights, check_gguf, named, obtain
+from self_agent.providers.openai.provider import OpenAICompatible
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,16 +10,17 @@ from typing import Any
 from core import clock
 from core.errors import AppError, NotFound, StorageError
 from self_agent.models import Conversation, Message, Page, Project, number_of
-from self_agent.storage import document, opening, reading, snapshot
 from self_agent.storage.base import Store
-from self_agent.storage.catalog import Catalog, Entry, message_id, pack
-from self_agent.storage.documents import CLOSED, Documents, not_found
-from self_agent.storage.entries import shared, with_header
-from self_agent.storage.filling import from_fields
-from self_agent.storage.layout import Layout
-from self_agent.storage.ledger import Ledger
-from self_agent.storage.ownership import Ownership
-from self_agent.storage.partials import Partials
+from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files import opening, reading, snapshot
+from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack
+from self_agent.storage.json_files.checkpoints import Partials
+from self_agent.storage.json_files.documents import CLOSED, Documents, not_found
+from self_agent.storage.json_files.entry import shared, with_header
+from self_agent.storage.json_files.folder import Layout
+from self_agent.storage.json_files.ownership import Ownership
+from self_agent.storage.json_files.projects import Ledger
+from self_agent.storage.rows import from_fields
 
 log = logging.getLogger(__name__)
 

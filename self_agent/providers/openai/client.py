@@ -16,11 +16,12 @@ from requests.cookies import RequestsCookieJar
 
 from core.errors import StartupError, UpstreamKeyRefused
 from self_agent.events import Pause
-from self_agent.providers import live_body, upstream_errors
 from self_agent.providers.base import Cancellation
-from self_agent.providers.connections import Interrupt, InterruptibleAdapter, interruptible
-from self_agent.providers.live_body import PIECE, LiveBody
-from self_agent.providers.upstream_errors import Failure
+from self_agent.providers.openai import errors as upstream_errors
+from self_agent.providers.openai import live_body
+from self_agent.providers.openai.connections import Interrupt, InterruptibleAdapter, interruptible
+from self_agent.providers.openai.errors import Failure
+from self_agent.providers.openai.live_body import PIECE, LiveBody
 
 OPENAI = "https://api.openai.com/v1"
 LONGEST_PAUSE = 20.0  # seconds; who is asked to wait longer is told so instead

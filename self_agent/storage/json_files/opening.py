@@ -17,15 +17,15 @@ from pathlib import Path
 from core import clock, files
 from core.errors import NotFound, StorageError
 from self_agent.models import MAX_NUMBER, MAX_POSITION, Message, number_of
-from self_agent.storage import reading, snapshot
-from self_agent.storage.catalog import Catalog, Entry
-from self_agent.storage.document import Fields, Irregular
-from self_agent.storage.documents import Documents
-from self_agent.storage.entries import read_entry, read_header
-from self_agent.storage.layout import SUFFIX, Layout, deleted_number, file_stem, id_of_stem, valid_id
-from self_agent.storage.ledger import Ledger
-from self_agent.storage.partials import Partial, Partials
-from self_agent.storage.salvage import is_number
+from self_agent.storage.json_files import reading, snapshot
+from self_agent.storage.json_files.catalog import Catalog, Entry
+from self_agent.storage.json_files.checkpoints import Partial, Partials
+from self_agent.storage.json_files.documents import Documents
+from self_agent.storage.json_files.entry import read_entry, read_header
+from self_agent.storage.json_files.folder import SUFFIX, Layout, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.json_files.lines import Fields, Irregular
+from self_agent.storage.json_files.projects import Ledger
+from self_agent.storage.json_files.salvage import is_number
 
 log = logging.getLogger(__name__)
 

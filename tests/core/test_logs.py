@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import logging as logs
+from core import logs
 from core.errors import StartupError
 
 

@@ -17,11 +17,11 @@ from functools import partial
 
 from core.errors import AppError, ModelUnavailable, UpstreamError
 from self_agent.events import Chunk, Done, Failed, Pause
-from self_agent.hub import Hub, Outcome
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 from self_agent.storage.base import Store
-from self_agent.turn import Turn
+from self_agent.turns.hub import Hub, Outcome
+from self_agent.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 

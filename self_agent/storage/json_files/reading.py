@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from core.files import read_at
 from self_agent.models import MAX_POSITION, Message
-from self_agent.storage.catalog import Entry
-from self_agent.storage.document import CLOSING, SEPARATOR, find_line, load, visible
-from self_agent.storage.filling import from_fields, from_rows
-from self_agent.storage.line_table import LineTables
+from self_agent.storage.json_files.catalog import Entry
+from self_agent.storage.json_files.line_table import LineTables
+from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, find_line, load, visible
+from self_agent.storage.rows import from_fields, from_rows
 
 _SMALL = 1 << 16  # bytes; a file up to this size is read as a whole, which costs less than being clever
 _FIRST_BLOCK = 1 << 14  # bytes of the tail read first; then four times as many, …

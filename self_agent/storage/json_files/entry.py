@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core import files
-from self_agent.storage import document
-from self_agent.storage.catalog import Entry, pack
-from self_agent.storage.document import Fields, Irregular
-from self_agent.storage.salvage import is_heading, salvage
+from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files.catalog import Entry, pack
+from self_agent.storage.json_files.lines import Fields, Irregular
+from self_agent.storage.json_files.salvage import is_heading, salvage
 
 
 def read_entry(path: Path, conversation_id: str) -> Entry:

@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 from core import files
 from core.errors import NotFound, StorageError
 from self_agent.models import Message
-from self_agent.storage import document
-from self_agent.storage.catalog import Catalog, Entry, message_id, pack, with_appended
-from self_agent.storage.document import CLOSING, SEPARATOR, Fields, Irregular
-from self_agent.storage.entries import entry_of, header_of, read_entry, read_file, with_header
-from self_agent.storage.filling import check_reserved, fill, from_rows
-from self_agent.storage.layout import Layout
-from self_agent.storage.ledger import Ledger
-from self_agent.storage.line_table import LineTables
-from self_agent.storage.reading import whole
-from self_agent.storage.salvage import regular, salvage
+from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack, with_appended
+from self_agent.storage.json_files.entry import entry_of, header_of, read_entry, read_file, with_header
+from self_agent.storage.json_files.folder import Layout
+from self_agent.storage.json_files.line_table import LineTables
+from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
+from self_agent.storage.json_files.projects import Ledger
+from self_agent.storage.json_files.reading import whole
+from self_agent.storage.json_files.salvage import regular, salvage
+from self_agent.storage.rows import check_reserved, fill, from_rows
 
 log = logging.getLogger(__name__)
 

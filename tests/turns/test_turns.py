@@ -16,8 +16,8 @@ from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Pause, So
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 from self_agent.storage.memory import MemoryStore
-from self_agent.turn import Turn
-from self_agent.turns import Turns
+from self_agent.turns.runner import Turns
+from self_agent.turns.turn import Turn
 
 WAIT = 10.0  # seconds no wait here ever takes
 
@@ -385,7 +385,7 @@ def test_turn_without_thread_fails(world: World, monkeypatch: pytest.MonkeyPatch
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("self_agent.turns.threading.Thread", NoThread)
+    monkeypatch.setattr("self_agent.turns.runner.threading.Thread", NoThread)
     world.turns._checkpointer = threading.current_thread()
     with pytest.raises(ModelUnavailable, match="busy"):
         world.submit().wait_started()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnavailable
-from self_agent.providers import local_child
-from self_agent.providers.openai_compatible import OpenAICompatible
-from self_agent.providers.weights import REMEDY
+from self_agent.providers.local import child as local_child
+from self_agent.providers.local.weights import REMEDY
+from self_agent.providers.openai.provider import OpenAICompatible
 
 CONTEXT_TOKENS = 4096
 LOAD_TIMEOUT = 120.0

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from core import files
 from core.errors import StartupError, StorageError
-from self_agent.storage.layout import Layout
+from self_agent.storage.json_files.folder import Layout
 
 _PROBE = ".probe"
 

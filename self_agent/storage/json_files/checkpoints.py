@@ -17,9 +17,9 @@ import orjson
 from core import files
 from core.errors import StorageError
 from self_agent.models import Message
-from self_agent.storage.document import dump, message_line
-from self_agent.storage.filling import from_fields
-from self_agent.storage.layout import Layout
+from self_agent.storage.json_files.folder import Layout
+from self_agent.storage.json_files.lines import dump, message_line
+from self_agent.storage.rows import from_fields
 
 CUT_OFF = "the server stopped before the reply was finished"
 

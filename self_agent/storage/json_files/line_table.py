@@ -7,7 +7,7 @@ from array import array
 from collections import OrderedDict
 
 from core.files import read_at
-from self_agent.storage.document import SEPARATOR
+from self_agent.storage.json_files.lines import SEPARATOR
 
 MAX_LINES = 4_000_000  # over all documents, 8 bytes each
 _BLOCK = 1 << 20

@@ -13,11 +13,11 @@ from urllib3.exceptions import HTTPError
 
 from core.errors import ModelUnavailable, UpstreamError
 from self_agent.events import Chunk, Delta, Pause
-from self_agent.providers import upstream_errors
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
-from self_agent.providers.chat_chunks import ReplyReader, error_in
-from self_agent.providers.sse import SSEDecoder
-from self_agent.providers.upstream_client import Answer, UpstreamClient
+from self_agent.providers.openai import errors as upstream_errors
+from self_agent.providers.openai.chunks import ReplyReader, error_in
+from self_agent.providers.openai.client import Answer, UpstreamClient
+from self_agent.providers.openai.decoder import SSEDecoder
 
 MODELS_SECONDS = 60.0  # how long the list of models is kept
 ERROR_BODY = 64 * 1024  # bytes of an error's body that are read for its message

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from core.errors import UpstreamError
-from self_agent.dialects import outlet
+from self_agent import streams as outlet
 from self_agent.encoders import sse
 from self_agent.events import Delta, Done, Event, Failed
 from self_agent.models import Message
-from self_agent.turn import Turn
+from self_agent.turns.turn import Turn
 
 PIECES = [f"piece {n} " for n in range(200)]
 END = Done(Message("assistant", "".join(PIECES), 2))

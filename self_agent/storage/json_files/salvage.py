@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from core import clock
 from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, POSITION_BITS
-from self_agent.storage.document import (
+from self_agent.storage.json_files.lines import (
     CLOSING,
     SEPARATOR,
     TIMESTAMP_LENGTH,
@@ -22,7 +22,7 @@ from self_agent.storage.document import (
     load,
     parse_header,
 )
-from self_agent.storage.filling import is_sound
+from self_agent.storage.rows import is_sound
 
 HEADER = (
     "conversation_id",

@@ -14,7 +14,7 @@ from flask import Request
 
 from self_agent.encoders import sse
 from self_agent.events import Done, Event, Failed
-from self_agent.turn import Turn
+from self_agent.turns.turn import Turn
 
 FIRST_PING = 1.0  # seconds of silence; a WSGI server notices a client that left only when it writes
 PING = 10.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import Conflict, StorageError
 from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, SUMMARY_LENGTH, Conversation, Message, Page
-from self_agent.storage.document import TIMESTAMP_LENGTH, beginning
+from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, beginning
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 

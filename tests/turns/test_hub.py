@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from self_agent import hub as hub_module
 from self_agent.events import Chunk, Delta, Pause
-from self_agent.hub import Hub, Outcome
+from self_agent.turns import hub as hub_module
+from self_agent.turns.hub import Hub, Outcome
 
 
 class Upstream:

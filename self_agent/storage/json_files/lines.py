@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
-from self_agent.storage.filling import fields_of, from_rows, is_sound
+from self_agent.storage.rows import fields_of, from_rows, is_sound
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
