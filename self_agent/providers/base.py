@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from self_agent.events import Chunk
+
+T = TypeVar("T")
 
 ChatMessage = dict[str, Any]  # {"role": "system" | "user" | "assistant", "content": str}
 
@@ -24,6 +27,47 @@ class Completion:
     content_type: str
     headers: dict[str, str]
     body: Iterator[bytes]
+
+
+class Live(ABC, Generic[T]):
+    """An answer whose upstream can be waited for together with many others, in one thread (`turns.hub`).
+
+    Whoever reads it calls `receive`, and again each time when `fileno()` can be read, until `is_over`. Iterating
+    does the same and waits; it raises `failure`. Closing lets go of the upstream, and may wait a moment for it.
+    """
+
+    silence: float  # seconds without anything after which an upstream is given up, with `give_up`
+    is_over = False  # there is nothing more to wait for
+    failure: Exception | None = None  # why it is over, unless it ended well
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when more has come; it is the same until `close`."""
+
+    @abstractmethod
+    def receive(self) -> list[T]:
+        """Return what has come, without ever waiting; then nothing is left that `fileno()` does not tell of."""
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """End an answer that has been silent for too long: `is_over`, and `failure` says so."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the upstream. Calling it twice is harmless."""
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                yield from self.receive()
+                if self.is_over:
+                    break
+                if not select.select([self.fileno()], [], [], self.silence)[0]:
+                    self.give_up()
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.close()
 
 
 class Cancellation:
