@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ from self_agent.storage.json_files import JsonFileStore
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/healthz", "/docs", "/openapi.json")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an app is made of."""
+
+    store: Store
+    turns: Turns
+    provider: Provider
+    conversations: Conversations
 
 
 class Application(Flask):
@@ -48,35 +59,32 @@ def create_app(
     cli.install(app)
     provider = provider or from_settings(settings)
     store = store or JsonFileStore(Path(settings.data_dir))
-    app.extensions["self_agent"] = Conversations(
-        store,
-        Turns(store),
-        provider,
-        system_prompt=settings.system_prompt,
-        context_tokens=settings.context_tokens,
+    turns = Turns(store)
+    use_cases = Conversations(
+        store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )
-    app.add_url_rule("/healthz", "healthz", view_func=lambda: healthz(app))
+    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases)
+    app.add_url_rule("/healthz", "healthz", view_func=lambda: healthz(parts))
     return app
 
 
-def conversations_of(app: Flask) -> Conversations:
-    """Return the use cases behind an app."""
-    service = app.extensions["self_agent"]
-    assert isinstance(service, Conversations)
-    return service
+def parts_of(app: Flask) -> Parts:
+    """Return what an app was put together from."""
+    parts = app.extensions["self_agent"]
+    assert isinstance(parts, Parts)
+    return parts
 
 
 def close(app: Flask, grace: float = 0.0) -> None:
     """End the app's turns (running replies may go on for `grace` seconds), then its provider and store."""
-    service = conversations_of(app)
-    service.turns.close(grace)
-    service.provider.close()
-    service.store.close()
+    parts = parts_of(app)
+    parts.turns.close(grace)
+    parts.provider.close()
+    parts.store.close()
 
 
-def healthz(app: Flask) -> ViewResult:
+def healthz(parts: Parts) -> ViewResult:
     """Say what is ready; answers 200 as long as the server lives."""
-    service = conversations_of(app)
-    status: dict[str, Any] = {"store": {"ready": service.store.ready()}, "model": service.provider.status()}
+    status: dict[str, Any] = {"store": {"ready": parts.store.ready()}, "model": parts.provider.status()}
     ready = status["store"]["ready"] and status["model"]["state"] == "ready"
     return json_response({"status": "ok" if ready else "starting", **status})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -19,11 +22,15 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, conversations_of, create_app
+from self_agent import close, create_app, parts_of
+from self_agent.outlet import Lent
+from self_agent.streams import LEND
 
 Announce = Callable[[Settings, Flask, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
 COLLECTOR = (100_000, 50, 1000)  # new objects, and younger searches, after which Python searches for cycles
+AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
+LENT = object()  # what became of a connection that somebody else has now
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 
 
@@ -73,14 +80,14 @@ class Server(BaseApplication):  # type: ignore[misc]
         # The tokens of running replies are many objects and no cycles: to search them all is a pause for all replies.
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
-        conversations_of(self.flask_app).provider.start()
+        parts_of(self.flask_app).provider.start()
         self.announce(self.settings, self.flask_app, self.port)
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:
         """End the worker's turns, in a thread: this is called from signal handlers."""
         if self.flask_app is not None:
-            turns = conversations_of(self.flask_app).turns
+            turns = parts_of(self.flask_app).turns
             threading.Thread(target=turns.close, args=(grace,), daemon=True).start()
 
     def end_worker(self, booted: bool) -> None:
@@ -97,18 +104,61 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     interrupts = 0
 
+    def init_process(self) -> None:
+        self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
+        super().init_process()
+
     def handle(self, conn: Any) -> Any:
-        """Close in the request's thread: gunicorn waits up to 2 s for the client in the thread that accepts."""
-        result = super().handle(conn)
+        """Handle requests as long as they come one right behind the other, and close in this thread.
+
+        gunicorn waits up to 2 s for a client to hang up, in the thread that accepts all others.
+        """
+        while True:
+            self.thread.lent = False
+            result = super().handle(conn)
+            if self.thread.lent:
+                return LENT
+            if result is not True or not self.alive or not has_more(conn):
+                break
         if not result:  # neither kept alive nor put off until its first bytes come
             conn.close(graceful=True)
         return result
 
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Offer the connection to whoever answers, see `streams.LEND`."""
+        self.thread.lend = partial(self.lend, req, conn)
+        return super().handle_request(req, conn)
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        app: Any = self.wsgi  # type: ignore[has-type]
+
+        def with_lend(environ: dict[str, Any], start_response: Any) -> Any:
+            environ[LEND] = self.thread.lend
+            return app(environ, start_response)
+
+        self.wsgi = with_lend
+
+    def lend(self, req: Any, conn: Any) -> Lent:
+        """Lend a connection whose headers are out."""
+        self.thread.lent = True
+
+        def give_back(is_usable: bool) -> None:
+            done: Future[bool] = Future()
+            done.set_result(is_usable and not req.should_close())
+            self.method_queue.defer(self.finish_request, conn, done)
+
+        return Lent(conn.sock, give_back)
+
     def finish_request(self, conn: Any, fs: Any) -> None:
-        if conn.sock.fileno() < 0:  # closed above
-            self.nr_conns -= 1
-        else:
-            super().finish_request(conn, fs)
+        if not fs.cancelled() and not fs.exception():
+            if fs.result() is LENT:
+                return
+            if not fs.result():  # closed above, or broken
+                self.nr_conns -= 1
+                conn.close()
+                return
+        super().finish_request(conn, fs)
 
     def init_signals(self) -> None:
         super().init_signals()
@@ -125,6 +175,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.alive:
             self.app.end_turns(self.cfg.graceful_timeout - EXTRA_GRACE)
         super().handle_exit(sig, frame)
+
+
+def has_more(conn: Any) -> bool:
+    """Say whether the next request on a connection comes within a moment: handing it on would take as long.
+
+    One client 1.5 times, 16 clients 1.3 times as many requests a second.
+    """
+    if conn.parser.unreader.buf.getvalue():
+        return True
+    poll = select.poll()
+    poll.register(conn.sock, select.POLLIN)
+    return bool(poll.poll(AT_ONCE))
 
 
 class FileLogger(Logger):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from werkzeug.serving import is_running_from_reloader, run_simple
 from core import logs
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, conversations_of, create_app
+from self_agent import close, create_app, parts_of
 
 BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
 
@@ -58,7 +58,7 @@ def announce(settings: Settings, app: Flask, port: int) -> None:
     lines = [
         f"self_agent listens on http://{host}:{port} (requests: /docs)",
         f"  data:  {settings.data_dir.resolve()}",
-        f"  model: {conversations_of(app).provider.describe()}",
+        f"  model: {parts_of(app).provider.describe()}",
         f"  auth:  {'on (JWT)' if settings.auth_enabled else 'off: whoever reaches this address is the user'}",
     ]
     if not settings.auth_enabled and settings.host not in ("127.0.0.1", "::1", "localhost"):
@@ -75,7 +75,7 @@ def _run_werkzeug(settings: Settings) -> int:
     atexit.register(close, app, settings.grace_seconds)
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    conversations_of(app).provider.start()
+    parts_of(app).provider.start()
     announce(settings, app, settings.port)
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0

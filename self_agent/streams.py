@@ -1,91 +1,127 @@
-"""A reply's events go to a client's socket in the thread that has them, while the request's own thread sleeps.
+"""How a reply leaves: through the hub, so that no thread waits for a token or for a client.
 
-Waking a thread for every token costs more than the token: where the server lends its socket, one wakes only when
-there is something that it alone may do, to wait for a slow client, to end the answer, to send a ping.
+A server that lends its connections (`LEND` in the WSGI environment; `gunicorn_server` does) gets them back when the
+answer is out. With any other server the request's thread writes what there is, and sleeps in between.
 """
 
 from __future__ import annotations
 
-import socket
+import errno
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from flask import Request
 
-from self_agent.encoders import sse
-from self_agent.events import Done, Event, Failed
+from core.errors import InvalidRequest
+from self_agent.encoders.base import Framing
+from self_agent.events import Failed
+from self_agent.outlet import FIRST_PING, PING, Body, Follower, Lent, Relay
+from self_agent.providers.base import Live
+from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
 
-FIRST_PING = 1.0  # seconds of silence; a WSGI server notices a client that left only when it writes
-PING = 10.0
+log = logging.getLogger(__name__)
 
-Encode = Callable[[Event], bytes]
+LEND = "self_agent.lend"  # the key of a function that returns a `Lent`
+FIRST_WRITE = 1 << 14  # bytes that any connection takes at once, before the hub looks after it
 
-
-class Outlet:
-    """Sends events to one socket, as chunks of an HTTP answer, until it takes no more or the reply ends."""
-
-    def __init__(self, sock: socket.socket, encode: Encode) -> None:
-        self._send = sock.send
-        self._encode = encode
-        self._asleep = threading.Lock()  # held as long as the reader may sleep
-        self._asleep.acquire()
-        self.taken = 0  # events, whole or begun
-        self.rest = b""  # of what was begun
-
-    def take(self, event: Event) -> bool:
-        """Send an event without ever waiting; False when the reader has to go on."""
-        if isinstance(event, (Done, Failed)):
-            self._asleep.release()
-            return False
-        data = self._encode(event)
-        data = b"%x\r\n%b\r\n" % (len(data), data)
-        self.taken += 1
-        try:
-            sent = self._send(data, socket.MSG_DONTWAIT)
-        except OSError:  # full, or the client is gone: the reader will meet the same, and knows what to do
-            sent = 0
-        if sent == len(data):
-            return True
-        self.rest = data[sent:]
-        self._asleep.release()
-        return False
-
-    def sleep(self, seconds: float) -> bool:
-        """Sleep until the reader has to go on; False if the time was up first."""
-        return self._asleep.acquire(timeout=seconds)
+Stream = tuple[Iterator[bytes], int, dict[str, str]]
 
 
-def lent_socket(request: Request) -> socket.socket | None:
-    """Return the socket of a request whose answer gunicorn will send in chunks, else None."""
-    sock = request.environ.get("gunicorn.socket")
-    is_chunked = request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and request.method != "HEAD"
-    return sock if is_chunked and type(sock) is socket.socket else None
+class HandedOver(BrokenPipeError):
+    """Raised in the place of the rest of an answer: the connection is the hub's now.
 
-
-def follow(turn: Turn, encode: Encode, sock: socket.socket) -> Iterator[bytes]:
-    """Yield what the server has to send of a reply's events; the others are sent to `sock` directly.
-
-    The server has sent what was yielded when it asks for more.
+    A broken pipe, because a WSGI server then lets go of a request without another word, in the log too.
     """
-    start = 0
-    patience = FIRST_PING
-    while True:
-        outlet = Outlet(sock, encode)
-        if not turn.attach(outlet.take, start):  # there is something to send, or nothing more to come
-            batch = next(turn.follow(start), None)
-            if not batch:
-                return
-            yield b"".join(map(encode, batch))
-            start += len(batch)
-            continue
-        try:
-            is_woken = outlet.sleep(patience)
-        finally:
-            turn.detach(outlet.take)
-        start += outlet.taken
-        patience = PING
-        if outlet.rest:
-            sock.sendall(outlet.rest)
-        elif not (is_woken or outlet.taken):
-            yield sse.PING
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPIPE, "handed over")
+
+
+def event_stream(hub: Hub, request: Request, turn: Turn, framing: Framing) -> Stream:
+    """Answer with a reply; the headers wait for the first event that has bytes.
+
+    Raises the AppError of a reply that failed before: it can still be answered with a status.
+    """
+    data, position = _opening(turn, framing)
+    return _follow(hub, lender(request), turn, framing, data, position), 200, framing.headers
+
+
+def relayed(hub: Hub, request: Request, body: Iterable[bytes]) -> Iterator[bytes]:
+    """Return what a view has to return to pass a body on."""
+    lend = lender(request)
+    if lend is None or not isinstance(body, Live):
+        return iter(body)
+
+    def pieces() -> Iterator[bytes]:
+        yield b""
+        Relay(hub, lend(), body).start()
+        raise HandedOver
+
+    return pieces()
+
+
+def taken_over(request: Request, open_on: Callable[[Lent], None]) -> Iterator[bytes]:
+    """Return what a view has to return to have its connection for itself, of which nothing is written then.
+
+    Where the server cannot lend it, this thread waits until it is over. Raises InvalidRequest where nobody can.
+    """
+    over = threading.Event()
+    lend, sock = request.environ.get(LEND), request.environ.get("werkzeug.socket")
+    if sock is not None:
+        lend = partial(Lent, sock, lambda _: over.set())
+    elif lend is None:
+        raise InvalidRequest("this server cannot open a WebSocket")
+
+    def pieces() -> Iterator[bytes]:
+        open_on(lend())
+        if sock is not None:
+            over.wait()
+        yield from ()
+        raise HandedOver
+
+    return pieces()
+
+
+def lender(request: Request) -> Callable[[], Lent] | None:
+    """Return the function that lends the connection of a request, if its answer goes out in chunks."""
+    is_chunked = request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and request.method != "HEAD"
+    return request.environ.get(LEND) if is_chunked else None
+
+
+def _opening(turn: Turn, framing: Framing) -> tuple[bytes, int]:
+    """Return the bytes of the first events, and how many these are."""
+    turn.wait_started()
+    data, position = b"", 0
+    for batch in turn.follow():
+        last = batch[-1]
+        data = b"".join(map(framing.encode, batch))
+        if isinstance(last, Failed) and framing.is_cut_off(last):  # which breaks the answer, behind its headers
+            if not data:
+                raise last.error
+            return data, position + len(batch) - 1
+        position += len(batch)
+        if data:
+            break
+    return data, position
+
+
+def _follow(
+    hub: Hub, lend: Callable[[], Lent] | None, turn: Turn, framing: Framing, data: bytes, position: int
+) -> Iterator[bytes]:
+    if lend is not None and not turn.is_over:
+        if len(data) > FIRST_WRITE:
+            data, position = b"", 0
+        yield data
+        outlet = Body(hub, lend(), framing.ping)
+        outlet.start()
+        Follower(turn, framing, outlet, position=position).start()
+        raise HandedOver
+    yield data
+    for batch in turn.follow(position, first_silence=FIRST_PING, silence=PING):
+        if data := b"".join(map(framing.encode, batch)) if batch else framing.ping:
+            yield data
+        if batch and framing.is_cut_off(batch[-1]):
+            raise BrokenPipeError(errno.EPIPE, "the reply was cut off")

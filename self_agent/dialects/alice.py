@@ -10,10 +10,11 @@ from flask import Blueprint
 from core import clock
 from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, Stream, conversations, event_stream, user
+from self_agent.dialects.base import Dialect, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import Body, spec
+from self_agent.streams import Stream
 
 ROOT = "/api/v1/conversations"
 UNTITLED = "新对话"
@@ -52,9 +53,9 @@ def create(json: CreateBody) -> ViewResult:
 @spec.validate(tags=["alice"])
 def detail(conversation_id: str) -> ViewResult:
     """Return a conversation and all its messages, oldest first."""
-    conversation = _find(conversation_id)
-    messages = [_message(message) for message in conversations.history(conversation)]
-    return json_response({**_heading(conversation, _title(conversation)), "messages": messages})
+    conversation, messages = conversations.read(user(), _find(conversation_id).id)
+    heading = _heading(conversation, _title(conversation))
+    return json_response({**heading, "messages": [_message(message) for message in messages]})
 
 
 @blueprint.delete(ROOT + "/<conversation_id>")
@@ -70,8 +71,8 @@ def delete(conversation_id: str) -> ViewResult:
 @spec.validate(tags=["alice"])
 def send_stream(conversation_id: str, json: SendBody) -> Stream:
     """Send a message and follow the reply as server-sent events."""
-    turn = conversations.send(user(), _find(conversation_id).id, json.content, create=False)
-    return event_stream(turn, sse.typed)
+    turn = conversations.send(user(), _find(conversation_id).id, json.content)
+    return event_stream(turn, sse.TYPED)
 
 
 def _find(number: str) -> Conversation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,11 +12,10 @@ from werkzeug.local import LocalProxy
 from core.errors import AppError
 from self_agent import streams
 from self_agent.conversations import Conversations
-from self_agent.encoders import sse
-from self_agent.events import Event
+from self_agent.encoders.base import Framing
+from self_agent.streams import Stream
+from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
-
-Stream = tuple[Iterator[bytes], int, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,12 @@ class Dialect:
     error_body: Callable[[AppError], tuple[Any, int]]
 
 
-def _current() -> Conversations:
-    return cast(Conversations, current_app.extensions["self_agent"])
+conversations = cast(Conversations, LocalProxy(lambda: current_app.extensions["self_agent"].conversations))
 
 
-conversations = cast(Conversations, LocalProxy(_current))
+def hub() -> Hub:
+    """Return the hub of the current app."""
+    return cast(Hub, current_app.extensions["self_agent"].turns.hub)
 
 
 def user() -> str:
@@ -56,18 +56,11 @@ def callers_key() -> str | None:
     return key.strip() or None
 
 
-def follow(turn: Turn) -> Iterator[list[Event]]:
-    """Wait until the model has accepted the question, then yield batches of events, empty for a ping.
-
-    Raises the AppError of a turn that failed before: it can still be answered with a status.
-    """
-    turn.wait_started()
-    return turn.follow(first_silence=streams.FIRST_PING, silence=streams.PING)
+def event_stream(turn: Turn, framing: Framing) -> Stream:
+    """Answer with a reply as it comes. Raises the AppError of one that failed before there was anything to show."""
+    return streams.event_stream(hub(), request, turn, framing)
 
 
-def event_stream(turn: Turn, encode: Callable[[Event], bytes]) -> Stream:
-    """Answer with a reply as server-sent events. Raises as `follow` does."""
-    turn.wait_started()
-    sock = streams.lent_socket(request)
-    pieces = streams.follow(turn, encode, sock) if sock else sse.chunks(follow(turn), encode)
-    return pieces, 200, sse.HEADERS
+def relayed(body: Iterable[bytes]) -> Iterator[bytes]:
+    """Return what a view has to return to pass a body on."""
+    return streams.relayed(hub(), request, body)

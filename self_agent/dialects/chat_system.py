@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +14,15 @@ from core import clock
 from core.errors import AppError, NotFound, NotYours
 from core.web import ViewResult, json_response
 from self_agent.conversations import EmptyContent
-from self_agent.dialects.base import Dialect, Stream, conversations, follow, user
-from self_agent.encoders import text
+from self_agent.dialects.base import Dialect, conversations, event_stream, user
+from self_agent.encoders.text import TEXT
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Body, spec
-from self_agent.turns.turn import Turn
+from self_agent.streams import Stream
 
 ROOT = "/chat/sessions"
 ROLES = {"user": "human"}  # every other role has the same name here
 
-log = logging.getLogger(__name__)
 blueprint = Blueprint("chat_system", __name__)
 
 
@@ -49,9 +46,9 @@ def list_sessions() -> ViewResult:
 def history(session_id: str) -> ViewResult:
     """Return all messages of a session, oldest first."""
     with _in_the_documents_words("无权限访问该会话"):
-        conversation = conversations.find(user(), session_id)
-    messages = [_message(message) for message in conversations.history(conversation)]
-    return _success("查询成功", {**_heading(conversation), "messages": messages, "total_messages": len(messages)})
+        conversation, messages = conversations.read(user(), session_id)
+    shown = [_message(message) for message in messages]
+    return _success("查询成功", {**_heading(conversation), "messages": shown, "total_messages": len(shown)})
 
 
 @blueprint.delete(ROOT + "/<session_id>")
@@ -69,28 +66,8 @@ def chat(session_id: str, json: ChatBody) -> Stream:
     """Send a message, to a new session if there is none, and stream the reply as bare text."""
     title = f"会话 {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with _in_the_documents_words("无权限访问该会话"):
-        turn = conversations.send(user(), session_id, json.message, title=title)
-    return _stream(turn), 200, text.HEADERS
-
-
-def _stream(turn: Turn) -> Iterator[bytes]:
-    """Wait for the first text, so that a failure before it still has its status, then stream."""
-    pieces = text.chunks(follow(turn))
-    return _until_cut_off(turn, next(pieces, b""), pieces)
-
-
-def _until_cut_off(turn: Turn, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces; a failure among them breaks the connection, the one sign that bare text has for it.
-
-    Raised as a broken pipe, because a WSGI server then hangs up without the terminating chunk and without a
-    traceback in the log.
-    """
-    yield first
-    try:
-        yield from pieces
-    except AppError as error:
-        log.warning("turn %s was cut off: %s: %s", turn.id, type(error).__name__, error.message)
-        raise BrokenPipeError(errno.EPIPE, "the reply was cut off") from error
+        turn = conversations.send(user(), session_id, json.message, new={"title": title})
+    return event_stream(turn, TEXT)
 
 
 # --- rendering

@@ -10,10 +10,11 @@ from pydantic import Field
 from core import clock, errors
 from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, Stream, conversations, event_stream, user
+from self_agent.dialects.base import Dialect, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
+from self_agent.streams import Stream
 
 ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
@@ -67,10 +68,9 @@ def list_ids(query: Paging) -> ViewResult:
 def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
     """Return a conversation and a page of its messages; an unknown one is empty."""
     try:
-        conversation = conversations.find(user(), conversation_id)
+        conversation, messages = conversations.read(user(), conversation_id, query.page, query.size)
     except NotFound:
         return json_response({"data": _unknown(conversation_id, query)})
-    messages = conversations.messages(conversation, query.page, query.size)
     latest = messages[-1] if messages and query.page * query.size >= conversation.count else None
     return json_response(
         {
@@ -88,9 +88,8 @@ def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
 @spec.validate(tags=["self_agent"])
 def send(conversation_id: str, json: SendBody) -> ViewResult:
     """Send a message and wait for the reply."""
-    reply = conversations.send(user(), conversation_id, json.content, model=json.model).wait().message
-    conversation = conversations.find(user(), conversation_id)
-    messages = conversations.recent(conversation, RECENT)
+    reply = conversations.send(user(), conversation_id, json.content, model=json.model, new={}).wait().message
+    conversation, messages = conversations.recent(user(), conversation_id, RECENT)
     data = {
         "reply": reply.content if reply else "",
         "messages": [_message(message) for message in messages],
@@ -117,8 +116,8 @@ def delete(conversation_id: str) -> ViewResult:
 @spec.validate(tags=["self_agent"])
 def send_stream(conversation_id: str, json: SendBody) -> Stream:
     """Send a message and follow the reply as server-sent events."""
-    turn = conversations.send(user(), conversation_id, json.content, model=json.model)
-    return event_stream(turn, sse.typed)
+    turn = conversations.send(user(), conversation_id, json.content, model=json.model, new={})
+    return event_stream(turn, sse.TYPED)
 
 
 @blueprint.get(ROOT + "/<conversation_id>/stream")
@@ -128,7 +127,7 @@ def join(conversation_id: str) -> Stream:
     turn = conversations.running(user(), conversation_id)
     if turn is None:
         raise NotFound("no reply is being generated in this conversation now")
-    return event_stream(turn, sse.typed)
+    return event_stream(turn, sse.TYPED)
 
 
 @blueprint.post(ROOT + "/<conversation_id>/stop")
@@ -143,7 +142,7 @@ def stop(conversation_id: str) -> ViewResult:
 def change(conversation_id: str, json: ChangeBody) -> ViewResult:
     """Set the name, the instructions or the model of a conversation."""
     changes = {("title" if name == "name" else name): getattr(json, name) or None for name in json.model_fields_set}
-    conversation = conversations.update(user(), conversation_id, **changes)
+    conversation = conversations.update(user(), conversation_id, changes)
     return json_response(
         {
             "data": {
@@ -159,9 +158,8 @@ def change(conversation_id: str, json: ChangeBody) -> ViewResult:
 @spec.validate(tags=["self_agent"])
 def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
     """Choose the model of a conversation, which is created if it is not there yet."""
-    conversation = conversations.find_or_create(user(), conversation_id)
-    if "model" in json.model_fields_set:
-        conversation = conversations.update(user(), conversation.id, model=json.model or None)
+    changes = {"model": json.model or None} if "model" in json.model_fields_set else {}
+    conversation = conversations.update(user(), conversation_id, changes, create=True)
     return json_response({"data": {"model": conversation.model}})
 
 
@@ -169,7 +167,7 @@ def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
 @spec.validate(tags=["self_agent"])
 def models() -> ViewResult:
     """List the names of the models that can be asked for."""
-    return json_response({"data": conversations.provider.models()})
+    return json_response({"data": conversations.models()})
 
 
 # --- rendering
@@ -180,7 +178,7 @@ def _heading(conversation: Conversation, latest: Message | None = None) -> dict[
     return {
         "conversation_id": conversation.id,
         "name": conversation.name,
-        "summary": latest.content if latest else conversations.summary(conversation),
+        "summary": latest.content if latest else conversations.summary(user(), conversation.id),
         "created_at": clock.to_seconds(conversation.created_at),
         "updated_at": clock.to_seconds(conversation.updated_at),
     }

@@ -5,10 +5,12 @@ A reply is `stream_start stream_chunk* (stream_end | error)`; what ends in `erro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from self_agent.encoders.base import Framing
 from self_agent.events import Delta, Done, Event, Failed, Started
 
 
@@ -44,3 +46,13 @@ def decode(frame: str | bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ValueError("the frame must be a JSON object")
     return fields
+
+
+def framing(stream_id: str, pack: Callable[[str], bytes]) -> Framing:
+    """Return the framing of the reply `stream_id`; `pack` makes the bytes of a frame."""
+
+    def encode_packed(event: Event) -> bytes:
+        text = encode(event, stream_id)
+        return pack(text) if text else b""
+
+    return Framing("", encode_packed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from self_agent.encoders.sse import frame
+from self_agent.encoders.sse import frame, framing
 from self_agent.events import Delta, Done, Event, Failed, Sources, Started
 
 END = b"data: [DONE]\n\n"
@@ -29,3 +29,6 @@ def bare(event: Event) -> bytes:
         return frame({"content": "", "finish_reason": "stop"}) + END
     assert isinstance(event, Failed)
     return frame({"error": event.error.message})
+
+
+BARE = framing(bare)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from self_agent.encoders.base import Framing
 from self_agent.events import Delta, Done, Event, Failed, Sources, Started
 
 PING = b": ping\n\n"  # a comment: readers ignore it, and writing it shows whether the client is still there
-HEADERS = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # a proxy such as nginx must not hold events back
-}
 
 
 def frame(data: Any) -> bytes:
@@ -46,7 +42,9 @@ def _done(event: Done) -> dict[str, Any]:
     return {**done, "incomplete": True} if message.incomplete else done
 
 
-def chunks(batches: Iterable[list[Event]], encode: Callable[[Event], bytes]) -> Iterator[bytes]:
-    """Encode batches of events, each as one write; a batch without any becomes a ping."""
-    for batch in batches:
-        yield b"".join(map(encode, batch)) if batch else PING
+def framing(encode: Callable[[Event], bytes]) -> Framing:
+    """Return server-sent events that `encode` makes."""
+    return Framing("text/event-stream", encode, PING)
+
+
+TYPED = framing(typed)

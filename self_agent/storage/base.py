@@ -12,9 +12,19 @@ or `StorageError` when the disk refuses: then nothing has changed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import Conversation, Message, Page, Project
+
+
+class Begun(NamedTuple):
+    """TEMPORARY"""
+
+    conversation: Conversation
+    question: Message
+    reply_id: int
 
 
 class Store(ABC):
@@ -91,12 +101,36 @@ class Store(ABC):
         """Return one message; its conversation has the number `models.number_of(message_id)`."""
 
     @abstractmethod
-    def edit(self, message_id: int, content: str) -> Message:
+    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
         """Replace the content of a message and set `edited_at`."""
 
     @abstractmethod
     def hide(self, message_ids: list[int]) -> int:
         """Mark messages of any conversations as deleted; return how many were shown before. Unknown ids are 0."""
+
+    def begin(
+        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+    ) -> Begun:
+        found = self.get(conversation_id)
+        if found is None:
+            if new is None:
+                raise NotFound("There is no such conversation.")
+            try:
+                found = self.create(conversation_id, user_id, **new)
+            except Conflict:
+                found = self.get(conversation_id)
+        assert found
+        if found.user_id != user_id:
+            raise NotYours("There is no such conversation.")
+        [stored] = self.append(conversation_id, question)
+        found = self.get(conversation_id)
+        assert found
+        return Begun(found, stored, self.reserve(conversation_id))
+
+    def finish(self, conversation_id: str, reply: Message | None) -> Message | None:
+        stored = self.append(conversation_id, reply)[0] if reply else None
+        self.discard_checkpoint(conversation_id)
+        return stored
 
     # --- replies that are being written
 

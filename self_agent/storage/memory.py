@@ -161,8 +161,9 @@ class MemoryStore(Store):
         return found[0]
 
     @_locked
-    def edit(self, message_id: int, content: str) -> Message:
-        return self._change(self.message(message_id), content=content, edited_at=clock.now())
+    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
+        new = change(self.message(message_id))
+        return self._change(self.message(message_id), content=new.content, edited_at=new.edited_at)
 
     @_locked
     def hide(self, message_ids: list[int]) -> int:

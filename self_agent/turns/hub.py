@@ -1,117 +1,125 @@
-"""One thread waits for all upstreams that are silent now, and goes on with a reply as soon as more of it has come.
+"""One thread waits for all sockets, those of models and those of clients; what it calls never waits.
 
 A thread of its own would have to wake for every token of every reply, and what wakes fights for the interpreter's lock.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import selectors
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
-from self_agent.events import Chunk, Pause
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks at who has waited for too long
-THREADS = 32  # that go on with replies which may have to wait, for the disk mostly
-
-Take = Callable[[Chunk], bool]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Why the hub does not go on with a reply: an error, it is not wanted any more, or neither: there is no more."""
-
-    is_wanted: bool = True
-    error: BaseException | None = None
+CAN_WAIT_FOR_MANY = sys.platform != "win32"  # which waits for 512 sockets at most
+LOOK = 1.0  # seconds between two looks at whose time is up
+THREADS = 32  # for work that may have to wait, for the disk mostly
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-@dataclass(eq=False)
-class _Job:
-    chunks: Iterator[Chunk]
-    take: Take
-    then: Callable[[Outcome], None]
-    until: float
+class Handler(ABC):
+    """Somebody for whom the hub waits, and whose methods it calls in its thread."""
 
-    def go_on(self) -> Outcome | None:
-        """Take what has come; None to be called again when there is more."""
-        for chunk in self.chunks:
-            if isinstance(chunk, Pause):
-                self.until = time.monotonic() + chunk.seconds
-                return Outcome() if chunk.fd is None else None
-            if not self.take(chunk):
-                return Outcome(is_wanted=False)
-        return Outcome()
+    deadline = math.inf  # in `time.monotonic`
 
-    def give_up(self) -> Outcome:
-        """Tell the reply that it was waited for too long."""
-        assert isinstance(self.chunks, Generator)
-        with contextlib.suppress(StopIteration):
-            self.chunks.throw(TimeoutError())
-        return Outcome()
+    @abstractmethod
+    def ready(self) -> None:
+        """Go on: the descriptor can be read or written, as was asked for."""
+
+    @abstractmethod
+    def late(self) -> None:
+        """Do what is due, for the deadline has passed; and set the next."""
+
+    def stop(self) -> None:
+        """Begin to end, for the server does; called in any thread."""
+
+    @abstractmethod
+    def broken(self, error: Exception) -> None:
+        """End, because one of the above raised: a bug, and nobody else's trouble."""
 
 
 class Hub:
-    """Goes on with replies, each when its descriptor can be read."""
+    """Waits for the descriptors and the deadlines of its handlers."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
+        self._handlers: set[Handler] = set()
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._threads = ThreadPoolExecutor(THREADS, "hub")
 
-    def add(self, chunks: Iterator[Chunk], take: Take, pause: Pause, then: Callable[[Outcome], None]) -> None:
-        """Give `take` the chunks of a reply that pauses now, until it stops pausing; call `then` in another thread.
-
-        That is at its end, at a pause without a descriptor, when `take` says no, or at an error; after too long a
-        pause TimeoutError is thrown into the chunks. These, a generator, must neither wait nor close the descriptor.
-        """
-        assert pause.fd is not None
-        job = _Job(chunks, take, then, time.monotonic() + pause.seconds)
+    def add(self, handler: Handler) -> None:
+        """Look after a handler's deadline from now on."""
         with self._lock:
+            self._handlers.add(handler)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
                 self._thread.start()
-            self._selector.register(pause.fd, selectors.EVENT_READ, job)
 
-    def close(self) -> None:
-        """End, soon, when the last reply has."""
+    def watch(self, fd: int, handler: Handler | None, events: int) -> None:
+        """Call the handler when `fd` can be read or written, as `events` says, until it is changed."""
+        with self._lock:
+            if self._selector.get_map() is None:  # the hub has ended
+                return
+            if fd not in self._selector.get_map():
+                if events:
+                    self._selector.register(fd, events, handler)
+            elif events:
+                self._selector.modify(fd, events, handler)
+            else:
+                self._selector.unregister(fd)
+
+    def unwatch(self, fd: int) -> None:
+        """Wait for `fd` no more, before it is closed. Doing it twice is harmless."""
+        self.watch(fd, None, 0)
+
+    def remove(self, handler: Handler) -> None:
+        """Look after a handler no more. Doing it twice is harmless."""
+        with self._lock:
+            self._handlers.discard(handler)
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Do what may have to wait, in another thread."""
+        try:
+            self._threads.submit(work)
+        except RuntimeError as error:  # no new thread: what was submitted waits for one of those there are
+            log.warning("the hub gets no more threads: %s", error)
+
+    def close(self, seconds: float = 0.0) -> None:
+        """End when the last handler has; wait for that for some seconds at most."""
         self._is_closed = True
+        with self._lock:
+            handlers = list(self._handlers)
+        for handler in handlers:
+            handler.stop()
+        until = time.monotonic() + seconds
+        while self._handlers and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _run(self) -> None:
         look = time.monotonic() + LOOK
-        while not self._is_closed or self._selector.get_map():
+        while not self._is_closed or self._handlers:
             for key, _ in self._selector.select(LOOK):
-                self._step(key.fd, key.data, key.data.go_on)
+                self._call(key.data, key.data.ready)
             now = time.monotonic()
             if now >= look:
                 look = now + LOOK
-                self._end_late(now)
+                with self._lock:
+                    due = [handler for handler in self._handlers if handler.deadline < now]
+                for handler in due:
+                    self._call(handler, handler.late)
         self._selector.close()
 
-    def _end_late(self, now: float) -> None:
-        with self._lock:
-            keys = list(self._selector.get_map().values())
-        for key in keys:
-            if key.data.until < now:
-                self._step(key.fd, key.data, key.data.give_up)
-
-    def _step(self, fd: int, job: _Job, step: Callable[[], Outcome | None]) -> None:
+    def _call(self, handler: Handler, method: Callable[[], None]) -> None:
         try:
-            outcome = step()
-        except BaseException as error:
-            outcome = Outcome(error=error)
-        if outcome is not None:
-            with self._lock:
-                self._selector.unregister(fd)
-            try:
-                self._threads.submit(job.then, outcome)
-            except RuntimeError as error:  # no new thread: what was submitted waits for one of those there are
-                log.warning("the hub gets no more threads: %s", error)
+            method()
+        except Exception as error:
+            log.exception("a connection failed in the hub")
+            handler.broken(error)

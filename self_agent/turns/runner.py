@@ -1,8 +1,7 @@
-"""A turn is a job of the server, not of the request: it ends in the store whoever is still listening.
+"""All turns: each stores the user's message, asks the model, and stores the reply, whoever is still listening.
 
-It stores the user's message, asks the model, and stores the reply. Turns of one conversation run one after
-the other, in the order in which they were submitted. The model, a failure or a stop ends a turn: whichever
-comes first.
+Turns of one conversation run one after the other, in the order in which they were submitted. The model, a failure
+or a stop ends a turn: whichever comes first.
 """
 
 from __future__ import annotations
@@ -11,24 +10,27 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from core.errors import AppError, ModelUnavailable, UpstreamError
-from self_agent.events import Chunk, Done, Failed, Pause
-from self_agent.models import Message
-from self_agent.providers.base import Cancellation
+from self_agent.events import Chunk, Done, Failed
+from self_agent.models import Conversation, Message
+from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import Store
-from self_agent.turns.hub import Hub, Outcome
-from self_agent.turns.turn import Turn
+from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
+from self_agent.turns.reading import Reading
+from self_agent.turns.turn import Turn, Work
 
 log = logging.getLogger(__name__)
 
-Ask = Callable[[Cancellation], Iterator[Chunk]]
+Ask = Callable[[Conversation, Cancellation], Iterable[Chunk]]
 Listener = Callable[[Turn], None]
 
 CHECKPOINTS_AT_ONCE = 8
+FAREWELL = 3.0  # seconds for clients to take their last events
 STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 
 
@@ -36,77 +38,88 @@ class Turns:
     """All turns that are running or waiting to run."""
 
     def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0) -> None:
+        self.hub = Hub()
         self._store = store
         self._checkpoint_seconds = checkpoint_seconds
         self._lock = threading.Lock()
-        self._queues: dict[str, deque[Turn]] = {}
-        self._listeners: dict[str, list[Listener]] = {}
+        self._queues: dict[str, deque[tuple[Turn, Work]]] = {}  # by conversation; the first is running
+        self._listeners: dict[str, list[tuple[str, Listener]]] = {}
         self._closing = threading.Event()
         self._checkpointer: threading.Thread | None = None
-        self._hub = Hub()
 
-    def submit(self, conversation_id: str, question: Message, ask: Ask, *, model: str | None = None) -> Turn:
-        """Queue a turn and return at once; `ask` is called after the question is on disk.
+    def submit(
+        self,
+        user_id: str,
+        conversation_id: str,
+        question: Message,
+        ask: Ask,
+        *,
+        new: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        attend: bool = False,
+    ) -> Turn:
+        """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        Raises ModelUnavailable when the server is stopping.
+        `new`: see `Store.begin`. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
+        for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping.
         """
-        turn = Turn(conversation_id, question)
+        turn = Turn(user_id, conversation_id, question)
         turn.reply = replace(turn.reply, model=model)
+        begin = partial(self._begin, turn, ask, new)
         with self._lock:
             if self._closing.is_set():
                 raise _stopping()
             queue = self._queues.setdefault(conversation_id, deque())
-            previous = queue[-1] if queue else None
-            queue.append(turn)
-            for listener in self._listeners.get(conversation_id, ()):
-                listener(turn)
+            queue.append((turn, begin))
+            is_first = len(queue) == 1
+            for listening_user, listener in self._listeners.get(conversation_id, ()):
+                if listening_user == user_id:
+                    listener(turn)
             if self._checkpointer is None:
                 self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="checkpoints", daemon=True)
                 self._checkpointer.start()
-        thread = threading.Thread(target=self._run, args=(turn, previous, ask), name=f"turn-{turn.id}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
-            self._fail(turn, ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
+        if is_first:
+            begin() if attend else self._in_a_thread(turn, begin)
         return turn
 
     def current(self, conversation_id: str) -> Turn | None:
         """Return the turn that is running now, or None."""
         with self._lock:
             queue = self._queues.get(conversation_id)
-            return queue[0] if queue else None
+            return queue[0][0] if queue else None
 
     def find(self, turn_id: str) -> Turn | None:
         """Return the running or waiting turn with this id, or None."""
-        with self._lock:
-            return next((turn for queue in self._queues.values() for turn in queue if turn.id == turn_id), None)
+        return next((turn for turn in self._all() if turn.id == turn_id), None)
 
     def stop(self, turn: Turn, reason: str | None = None) -> bool:
         """End a turn now, keeping what was generated; False if it had ended already."""
-        turn.stored.wait()
-        if not turn.close():
-            turn.finished.wait()
+        turn.wait_until(lambda: turn.question.id or turn.is_over)
+        if not turn.claim():
+            turn.wait_over()
             return False
         try:
-            self._end(turn, stopped=True, error_text=reason)
+            self._end(turn, is_incomplete=True, reason=reason)
         finally:
             turn.cancellation.cancel()
         return True
 
-    def listen(self, conversation_id: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every turn, in order: those running or waiting now, then each that is submitted.
+    def listen(self, user_id: str, conversation_id: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with a user's turns, in order: those running or waiting now, then each that is submitted.
 
         The returned function ends that. The listener is called under a lock, so it must only pass the turn on.
         """
+        entry = (user_id, listener)
         with self._lock:
-            for turn in self._queues.get(conversation_id, ()):
-                listener(turn)
-            self._listeners.setdefault(conversation_id, []).append(listener)
+            for turn, _ in self._queues.get(conversation_id, ()):
+                if turn.user_id == user_id:
+                    listener(turn)
+            self._listeners.setdefault(conversation_id, []).append(entry)
 
         def unlisten() -> None:
             with self._lock:
                 listeners = self._listeners[conversation_id]
-                listeners.remove(listener)
+                listeners.remove(entry)
                 if not listeners:
                     del self._listeners[conversation_id]
 
@@ -116,13 +129,13 @@ class Turns:
         """Take no new turn, let the running ones go on for `grace` seconds, then stop and store them."""
         with self._lock:
             self._closing.set()
-            turns = [turn for queue in self._queues.values() for turn in queue]
+        turns = self._all()
         deadline = time.monotonic() + grace
         for turn in turns:
-            turn.finished.wait(max(0.0, deadline - time.monotonic()))
+            turn.wait_over(max(0.0, deadline - time.monotonic()))
         for turn in turns:
             self.stop(turn, STOPPED_BY_SERVER)
-        self._hub.close()
+        self.hub.close(FAREWELL)
         if self._checkpointer is not None:
             self._checkpointer.join()
 
@@ -133,101 +146,114 @@ class Turns:
 
     def running(self) -> int:
         """Return how many turns are running or waiting."""
+        return len(self._all())
+
+    def _all(self) -> list[Turn]:
         with self._lock:
-            return sum(len(queue) for queue in self._queues.values())
+            return [turn for queue in self._queues.values() for turn, _ in queue]
 
-    # --- in the turn's own thread; once the hub went on with the reply, in one of the hub's
+    # --- from question to end; by default in a thread of the turn's own
 
-    def _run(self, turn: Turn, previous: Turn | None, ask: Ask) -> None:
-        if previous is not None:
-            previous.finished.wait()
-        chunks: Iterator[Chunk] = iter(())
+    def _in_a_thread(self, turn: Turn, work: Work) -> None:
+        try:
+            threading.Thread(target=work, name=f"turn-{turn.id}", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
+            self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
+
+    def _begin(self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None) -> None:
+        """Store the question, ask the model, and see that its answer is read."""
+        answer: Iterable[Chunk] = ()
         try:
             if self._closing.is_set():
                 raise _stopping()
-            [question] = self._store.append(turn.conversation_id, turn.question)
-            turn.begin(question, self._store.reserve(turn.conversation_id))
-            chunks = ask(turn.cancellation)
+            begun = self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new)
+            turn.begin(begun.question, begun.reply_id)
+            answer = ask(begun.conversation, turn.cancellation)
             turn.started()
         except Exception as error:
-            self._finish(turn, chunks, error)
+            self._finish(turn, answer, error)
+            return
+        if isinstance(answer, Live) and CAN_WAIT_FOR_MANY:
+            Reading(self.hub, answer, turn, partial(self._finish, turn, answer)).start()
         else:
-            self._go_on(turn, chunks, Outcome())
+            self._in_a_thread(turn, partial(self._read, turn, answer))
 
-    def _go_on(self, turn: Turn, chunks: Iterator[Chunk], outcome: Outcome) -> None:
-        """Take chunks to the last; where they pause, leave them to the hub, which calls this again."""
-        error = outcome.error
+    def _read(self, turn: Turn, answer: Iterable[Chunk]) -> None:
+        """Take chunks to the last, waiting for them."""
+        failure: Exception | None = None
         try:
-            for chunk in chunks if outcome.is_wanted and error is None else ():
-                if isinstance(chunk, Pause) and chunk.fd is not None:
-                    self._hub.add(chunks, turn.take, chunk, partial(self._go_on, turn, chunks))
-                    return
-                if not turn.take(chunk):
+            for chunk in answer:
+                if not turn.take((chunk,)):
                     break
-        except Exception as caught:
-            error = caught
-        self._finish(turn, chunks, error)
+        except Exception as error:
+            failure = error
+        self._finish(turn, answer, failure)
 
-    def _finish(self, turn: Turn, chunks: Iterator[Chunk], error: BaseException | None) -> None:
-        """Let go of the upstream and end the turn, unless that was done."""
+    def _finish(self, turn: Turn, answer: Iterable[Chunk], failure: Exception | None) -> None:
+        """End the turn, unless that was done, and let go of the upstream."""
         try:
-            _close(chunks)
-        except Exception as caught:
-            error = error or caught
-        if error is None and not turn.text()[0].strip():
-            error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
-        try:
-            if turn.close():
-                self._end(turn, error=_presentable(error, turn))
+            if turn.claim():
+                self._end(turn, _presentable(failure, turn))
         finally:
             turn.cancellation.cancel()
-        log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, time.monotonic() - turn.began)
+            _let_go(answer)
 
-    def _fail(self, turn: Turn, error: AppError) -> None:
-        if turn.close():
-            self._end(turn, error=error)
-
-    # --- the end, in whichever thread closed the turn
+    # --- the end, in whichever thread claimed it
 
     def _end(
-        self, turn: Turn, *, stopped: bool = False, error: AppError | None = None, error_text: str | None = None
+        self, turn: Turn, error: AppError | None = None, *, is_incomplete: bool = False, reason: str | None = None
     ) -> None:
+        """Store the reply and publish the last event; `reason` is kept with an incomplete reply."""
         stored: Message | None = None
+        text, reasoning = turn.text()
+        if not (error or is_incomplete or text.strip()):
+            error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
+        reply = replace(
+            turn.reply,
+            content=text,
+            reasoning=reasoning or None,
+            incomplete=is_incomplete or error is not None,
+            error=error.message if error else reason,
+        )
         try:
-            stored = self._store_reply(turn, stopped or error is not None, error.message if error else error_text)
+            with turn.checkpointing:
+                if turn.question.id:
+                    stored = self._store.finish(turn.conversation_id, reply if text.strip() else None)
         except AppError as failure:
             log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message)
             error = failure
         except Exception:
             log.exception("the reply of turn %s could not be stored", turn.id)
             error = AppError("the reply could not be stored; the log says why")
+        spent = time.monotonic() - turn.began
+        if error:
+            reason = f"{type(error).__name__}: {error.message}"
+            log.warning("turn %s of %s failed after %.3f s: %s", turn.id, turn.conversation_id, spent, reason)
+        else:
+            log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent)
+        self._leave_queue(turn, Failed(error) if error else Done(stored))
+
+    def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
+        """Publish the last event of a turn, and let the next one of its conversation begin."""
         with self._lock:
             queue = self._queues[turn.conversation_id]
-            queue.remove(turn)
+            was_first = queue[0][0] is turn
+            queue.remove(next(waiting for waiting in queue if waiting[0] is turn))
+            following = queue[0] if queue and was_first else None
             if not queue:
                 del self._queues[turn.conversation_id]
-        turn.end(Failed(error) if error else Done(stored))
-
-    def _store_reply(self, turn: Turn, incomplete: bool, error: str | None) -> Message | None:
-        text, reasoning = turn.text()
-        with turn.checkpointing:
-            if not text.strip():
-                stored = None
-            else:
-                reply = replace(
-                    turn.reply, content=text, reasoning=reasoning or None, incomplete=incomplete, error=error
-                )
-                [stored] = self._store.append(turn.conversation_id, reply)
-            if turn.checkpointed:
-                self._store.discard_checkpoint(turn.conversation_id)
-        return stored
+        turn.end(last)
+        if following:
+            turn, begin = following
+            if not turn.offer(begin):
+                self._in_a_thread(turn, begin)
 
     # --- checkpoints, in a thread of their own so that writing them never delays a token
 
     def _checkpoint_loop(self) -> None:
         while not self._closing.wait(self._checkpoint_seconds / 2) or self.running():
             with self._lock:
-                turns = [queue[0] for queue in self._queues.values()]
+                turns = [queue[0][0] for queue in self._queues.values()]
             self._checkpoint_all(turns)
             if self._closing.is_set():
                 time.sleep(0.05)
@@ -242,7 +268,7 @@ class Turns:
 
     def _checkpoint(self, turn: Turn) -> None:
         with turn.checkpointing:
-            if turn.closed:
+            if turn.is_claimed:
                 return
             try:
                 if text := turn.since_checkpoint():
@@ -263,7 +289,9 @@ def _presentable(error: BaseException | None, turn: Turn) -> AppError | None:
     return AppError("the server failed while the reply was generated; the log says why")
 
 
-def _close(chunks: Iterator[Chunk]) -> None:
-    close = getattr(chunks, "close", None)
-    if close is not None:
-        close()
+def _let_go(answer: Iterable[Chunk]) -> None:
+    """Close the answer, whatever it is; the turn has ended, so what goes wrong here is for the log alone."""
+    try:
+        getattr(answer, "close", lambda: None)()
+    except Exception:
+        log.exception("an upstream could not be let go")

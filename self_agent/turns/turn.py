@@ -1,40 +1,59 @@
 """One turn: a question and its reply, as a buffer of events that any number of readers follow.
 
-A turn knows nothing of threads or stores; whoever closes it first decides how it ends.
+A turn knows nothing of stores and starts no threads; whoever claims its end first decides how it ends.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 
+log = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+
+
+class Reader(ABC):
+    """Somebody who is given the events of a turn, in the thread that has them, under the turn's lock."""
+
+    @abstractmethod
+    def take(self, events: Sequence[Event]) -> bool:
+        """Take the next events, without ever waiting; False to get no more."""
+
 
 class Turn:
-    """One question and its reply, as a buffer of events that readers follow."""
+    """One question and its reply."""
 
-    def __init__(self, conversation_id: str, question: Message) -> None:
+    def __init__(self, user_id: str, conversation_id: str, question: Message) -> None:
         self.id = uuid.uuid4().hex
         self.began = time.monotonic()
+        self.user_id = user_id
         self.conversation_id = conversation_id
-        self.question = question  # with its id and time once `stored` is set
+        self.question = question  # with its id and time once it is stored
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
-        self.stored = threading.Event()  # the question is on disk, or never will be
-        self.finished = threading.Event()  # the last event is out
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
+        self.is_claimed = False  # no further chunk is taken
+        self.is_over = False  # the last event is out
         self._events: list[Event] = []
-        self._takers: list[Callable[[Event], bool]] = []
-        self._changed = threading.Condition()
-        self._closed = False  # no further chunk is taken
-        self._ended = False  # no further event will come
+        self._readers: list[Reader] = []
+        self._work: Work | None = None  # for a thread that waits for this turn anyway
+        self._helpers = 0  # how many do
+        self.lock = threading.RLock()  # of all that changes; whoever takes events may detach itself
+        self._changed = threading.Condition(self.lock)  # with every event
+        self._advanced = threading.Condition(self.lock)  # with every step from question to end, and new work
+
+    # --- following
 
     def follow(
         self, start: int = 0, *, first_silence: float | None = None, silence: float | None = None
@@ -45,101 +64,150 @@ class Turn:
         """
         patience = first_silence
         while True:
-            with self._changed:
-                if start >= len(self._events) and not self._ended:
+            with self.lock:
+                if start >= len(self._events) and not self.is_over:
                     self._changed.wait(patience)
                 batch = self._events[start:]
-                ended = self._ended
+                is_over = self.is_over
             if not batch:
-                if ended:
+                if is_over:
                     return
                 patience = silence
             yield batch
             start += len(batch)
 
-    def attach(self, take: Callable[[Event], bool], start: int) -> bool:
-        """Call `take` with each event from the `start`-th on; False if there are some already, or none will come.
+    def attach(self, reader: Reader, start: int) -> None:
+        """Give a reader the events from the `start`-th on: those there are now, then each as it comes."""
+        with self.lock:
+            self._readers.append(reader)
+            self._give([reader], self._events[start:])
 
-        It is called under a lock, in the thread that has the event, until it returns False.
-        """
-        with self._changed:
-            if self._ended or start != len(self._events):
-                return False
-            self._takers.append(take)
-            return True
+    def detach(self, reader: Reader) -> None:
+        """Give a reader no more events."""
+        with self.lock:
+            if reader in self._readers:
+                self._readers.remove(reader)
 
-    def detach(self, take: Callable[[Event], bool]) -> None:
-        """Call `take` no more."""
-        with self._changed:
-            if take in self._takers:
-                self._takers.remove(take)
+    def since(self, start: int) -> Sequence[Event]:
+        """Return the events from the `start`-th on; the caller holds the lock."""
+        return self._events[start:]
+
+    def _give(self, readers: Iterable[Reader], events: Sequence[Event]) -> None:
+        """Give events to readers; one that fails loses its place, and nobody else notices."""
+        for reader in list(readers) if events else ():
+            try:
+                wants_more = reader.take(events)
+            except Exception:
+                log.exception("a reader of turn %s failed", self.id)
+                wants_more = False
+            if not wants_more:
+                self.detach(reader)
+
+    # --- waiting, in a thread that may do the turn's work meanwhile
 
     def wait_started(self) -> None:
         """Wait until the model has accepted the question. Raises the AppError if it did not."""
-        [first, *_] = next(self.follow())
+        self._help_until(lambda: self._events)
+        first = self._events[0]
         if isinstance(first, Failed):
             raise first.error
 
+    def wait_stored(self) -> Message:
+        """Wait until the question is on disk and return it. Raises the AppError that prevented it."""
+        self.wait_until(lambda: self.question.id or self.is_over)
+        if not self.question.id:
+            self.wait()
+        return self.question
+
     def wait(self) -> Done:
         """Wait for the end and return it. Raises the AppError that the turn failed with."""
-        self.finished.wait()
+        self._help_until(lambda: self.is_over)
         last = self._events[-1]
         if isinstance(last, Failed):
             raise last.error
         assert isinstance(last, Done)
         return last
 
-    def wait_stored(self) -> Message:
-        """Wait until the question is on disk and return it. Raises the AppError that prevented it."""
-        self.stored.wait()
-        if self.question.id == 0:
-            self.wait()
-        return self.question
+    def wait_until(self, is_there: Callable[[], object], seconds: float | None = None) -> bool:
+        """Wait without doing the turn's work, which may take long; False if the time was up first."""
+        with self.lock:
+            return bool(self._advanced.wait_for(is_there, seconds))
+
+    def wait_over(self, seconds: float | None = None) -> bool:
+        """Wait for the end, as `wait_until` does."""
+        return self.wait_until(lambda: self.is_over, seconds)
+
+    def offer(self, work: Work) -> bool:
+        """Leave work to a thread that waits for this turn; False if there is none."""
+        with self.lock:
+            if not self._helpers:
+                return False
+            assert self._work is None
+            self._work = work
+            self._advanced.notify_all()
+            return True
+
+    def _help_until(self, is_there: Callable[[], object]) -> None:
+        while True:
+            with self.lock:
+                self._helpers += 1
+                self._advanced.wait_for(lambda: is_there() or self._work)
+                self._helpers -= 1
+                work, self._work = self._work, None
+            if work is None:
+                return
+            work()
+
+    # --- from question to end, in whichever thread works for the turn
 
     def begin(self, question: Message, reply_id: int) -> None:
         """Note that the question is stored."""
-        self.question = question
-        self.reply = replace(self.reply, id=reply_id)
-        self.stored.set()
+        with self.lock:
+            self.question = question
+            self.reply = replace(self.reply, id=reply_id)
+            self._advanced.notify_all()
 
     def started(self) -> None:
         """Tell readers that the model has accepted the question."""
-        with self._changed:
-            if not self._closed:
-                self._publish(self._started())
+        with self.lock:
+            if not self.is_claimed:
+                self._publish([self._started()])
+                self._advanced.notify_all()
 
-    def take(self, chunk: Chunk) -> bool:
-        """Take a chunk from the model; False when the turn has been ended and wants no more."""
-        with self._changed:
-            if self._closed:
+    def take(self, chunks: Iterable[Chunk]) -> bool:
+        """Take chunks from the model; False when the turn ends and wants no more."""
+        with self.lock:
+            if self.is_claimed:
                 return False
-            if isinstance(chunk, Delta):
-                if chunk.text or chunk.reasoning:
-                    self._publish(chunk)
-            elif isinstance(chunk, Info):
-                self.reply = replace(
-                    self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
-                )
-            elif isinstance(chunk, Sources):
-                self.reply = replace(self.reply, sources=chunk.sources)
-                self._publish(chunk)
+            events: list[Event] = []
+            for chunk in chunks:
+                if type(chunk) is Delta:
+                    if chunk.text or chunk.reasoning:
+                        events.append(chunk)
+                elif isinstance(chunk, Info):
+                    self.reply = replace(
+                        self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
+                    )
+                elif isinstance(chunk, Sources):
+                    self.reply = replace(self.reply, sources=chunk.sources)
+                    events.append(chunk)
+            if events:
+                self._publish(events)
             return True
 
-    def close(self) -> bool:
+    def claim(self) -> bool:
         """Take no further chunk; True for the one caller who was first and now has to end the turn."""
-        with self._changed:
-            first, self._closed = not self._closed, True
-            return first
+        with self.lock:
+            is_first, self.is_claimed = not self.is_claimed, True
+            return is_first
 
     def end(self, last: Done | Failed) -> None:
         """Publish the last event."""
-        with self._changed:
-            if isinstance(last, Done) and not self._events:
-                self._events.append(self._started())
-            self._ended = True
-            self._publish(last)
-        self.stored.set()
-        self.finished.set()
+        with self.lock:
+            self.is_over = True
+            is_unstarted = isinstance(last, Done) and not self._events
+            self._publish([self._started(), last] if is_unstarted else [last])
+            self._advanced.notify_all()
 
     def text(self) -> tuple[str, str]:
         """Return the text and the reasoning so far."""
@@ -152,15 +220,11 @@ class Turn:
         self.checkpointed += len(events)
         return "".join(event.text for event in events if isinstance(event, Delta))
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def _started(self) -> Started:
         return Started(self.id, self.conversation_id, self.question.id, self.reply.id)
 
-    def _publish(self, event: Event) -> None:
-        self._events.append(event)
-        if self._takers:
-            self._takers = [take for take in self._takers if take(event)]
+    def _publish(self, events: Sequence[Event]) -> None:
+        self._events += events
+        if self._readers:
+            self._give(self._readers, events)
         self._changed.notify_all()

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.models import Message
 from tests.conftest import MakeApp
 
@@ -32,7 +32,7 @@ def bearer(user: str) -> dict[str, str]:
 def app(make_app: MakeApp) -> Flask:
     """An app in which Ada has a conversation, with a message, in a project."""
     app = make_app(auth_enabled=True, jwt_secret=SECRET)
-    store = conversations_of(app).store
+    store = parts_of(app).store
     project = store.create_project("ada", MARK)
     store.create("adas", "ada", title=MARK, system_prompt=MARK, project_id=project.id)
     store.append("adas", Message("user", MARK), Message("assistant", MARK))
@@ -50,10 +50,10 @@ def routes(app: Flask) -> list[tuple[str, Rule]]:
 
 def path_to_adas(app: Flask, rule: Rule) -> str:
     """Fill in the ids of what is Ada's."""
-    conversation = conversations_of(app).store.get("adas")
+    conversation = parts_of(app).store.get("adas")
     assert conversation is not None
     number = conversation.number
-    message = conversations_of(app).store.messages("adas")[0].id
+    message = parts_of(app).store.messages("adas")[0].id
     ids = {"conversation_id": "adas", "session_id": "adas", "message_id": message, "project_id": 1, "user_id": "ada"}
 
     def value(found: re.Match[str]) -> str:
@@ -73,13 +73,13 @@ BODY: dict[str, Any] = {
 
 
 def call(app: Flask, method: str, path: str, headers: dict[str, str]) -> Any:
-    message = conversations_of(app).store.messages("adas")[0].id
+    message = parts_of(app).store.messages("adas")[0].id
     body = {**BODY, "message_ids": [message]} if method in ("POST", "PUT", "PATCH") else None
     return app.test_client().open(path, method=method, headers=headers, json=body)
 
 
 def state(app: Flask) -> Any:
-    store = conversations_of(app).store
+    store = parts_of(app).store
     return store.get("adas"), store.messages("adas"), store.projects("ada"), store.conversations("ada").items
 
 
@@ -124,8 +124,8 @@ def test_owner_sees_own(app: Flask) -> None:
 def test_running_reply_is_not_shared(make_app: MakeApp) -> None:
     """A stranger can neither join nor stop a reply that is being generated."""
     app = make_app(auth_enabled=True, jwt_secret=SECRET, script=[2.0])
-    service = conversations_of(app)
-    turn = service.send("ada", "adas", "hi")
+    service = parts_of(app)
+    turn = service.conversations.send("ada", "adas", "hi", new={})
     turn.wait_started()
     client = app.test_client()
     bob = bearer("bob")
@@ -133,5 +133,5 @@ def test_running_reply_is_not_shared(make_app: MakeApp) -> None:
     assert client.post("/api/v1/conversations/adas/stop", headers=bob).status_code == 404
     for session_id in ("adas", turn.id):
         client.post("/v1/chat/stop-stream", json={"session_id": session_id}, headers=bob)
-        assert not turn.finished.is_set()
+        assert not turn.is_over
     assert client.get("/api/v1/conversations/adas/stream", headers=bearer("ada")).status_code == 200

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from core.errors import AppError, UpstreamError, UpstreamKeyRefused, UpstreamRateLimited, UpstreamTimeout
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.events import Delta, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
@@ -63,9 +63,9 @@ def test_section_1_sessions_newest_first(client: FlaskClient) -> None:
 def test_section_1_empty_session(make_app: MakeApp) -> None:
     """最后一条消息: null where there is none; a title is the name that every dialect shows."""
     app = make_app(dialects="chat_system")
-    conversations_of(app).create("local", "empty")
-    named = conversations_of(app).create("local", "named", title="题目")
-    conversations_of(app).add(named, "user", "长" * 300)
+    parts_of(app).conversations.create("local", "empty")
+    named = parts_of(app).conversations.create("local", "named", title="题目")
+    parts_of(app).conversations.add("local", named.id, "user", "长" * 300)
     rows = app.test_client().get(ROOT).json["data"]
     assert [(row["title"], row["last_message"]) for row in rows] == [("题目", "长" * 200), ("", None)]
 
@@ -75,7 +75,7 @@ def test_section_2_messages_of_session(make_app: MakeApp) -> None:
     app = make_app(dialects="chat_system")
     client = app.test_client()
     say(client, "a", "你好")
-    conversations_of(app).add(conversations_of(app).find("local", "a"), "system", "be kind")
+    parts_of(app).conversations.add("local", "a", "system", "be kind")
     answer = client.get(f"{ROOT}/a/messages").json
     assert (answer["code"], answer["message"]) == (200, "查询成功")
     data = answer["data"]
@@ -195,7 +195,7 @@ def test_cut_off_is_one_warning(make_app: MakeApp, caplog: pytest.LogCaptureFixt
     assert answer.status_code == 200
     with pytest.raises(BrokenPipeError):
         assert answer.data
-    [record] = [record for record in caplog.records if "cut off" in record.message]
+    [record] = [record for record in caplog.records if "failed after" in record.message]
     assert record.message.endswith("UpstreamError: gone")
     assert record.exc_info is None
 
@@ -208,7 +208,7 @@ def test_stopped_reply_ends_normally(make_app: MakeApp, text: str) -> None:
     sender = threading.Thread(target=lambda: received.append(say(app.test_client(), "a", "hi")))
     sender.start()
     until_replied(app, text)
-    assert conversations_of(app).stop("local", "a") is True
+    assert parts_of(app).conversations.stop("local", "a") is True
     sender.join(10)
     assert received == [text]
 
@@ -216,7 +216,7 @@ def test_stopped_reply_ends_normally(make_app: MakeApp, text: str) -> None:
 def until_replied(app: Flask, text: str) -> None:
     """Wait until the model has said so much in the session that is answered now."""
     deadline = time.monotonic() + 10
-    while not (turn := conversations_of(app).turns.current("a")) or turn.text()[0] != text:
+    while not (turn := parts_of(app).turns.current("a")) or turn.text()[0] != text:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.errors import UpstreamError, UpstreamRateLimited
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.events import Delta, Info, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
@@ -154,7 +154,7 @@ def test_stop_and_join_a_reply(make_app: MakeApp) -> None:
 
     sender = threading.Thread(target=send)
     sender.start()
-    service = conversations_of(app)
+    service = parts_of(app)
     while not (service.store.get("c") and (turn := service.turns.current("c"))):
         pass
     turn.wait_started()
@@ -176,7 +176,7 @@ def test_change_name_prompt_model(make_app: MakeApp) -> None:
     data = client.patch(f"{ROOT}/c", json={"name": "题目", "system_prompt": "Be kind.", "model": "m"}).json["data"]
     assert (data["name"], data["system_prompt"], data["config"]) == ("题目", "Be kind.", {"model": "m"})
     say(client, "c", "x")
-    provider: Any = conversations_of(app).provider
+    provider: Any = parts_of(app).provider
     assert provider.last_messages[0] == {"role": "system", "content": "Be kind."}
     data = client.patch(f"{ROOT}/c", json={"name": None}).json["data"]
     assert (data["name"], data["system_prompt"]) == ("hello worl", "Be kind.")

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.dialects import DIALECTS
 from tests.conftest import MakeApp
 
@@ -26,11 +26,11 @@ class Client:
         self.http: FlaskClient = app.test_client()
 
     def number(self, cid: str) -> int:
-        found = conversations_of(self.app).store.get(cid)
+        found = parts_of(self.app).store.get(cid)
         return found.number if found else 0
 
     def id_of(self, number: int) -> str:
-        found = conversations_of(self.app).store.by_number(number)
+        found = parts_of(self.app).store.by_number(number)
         assert found is not None
         return found.id
 
@@ -55,7 +55,7 @@ class Way:
 
 def wait(client: Client, cid: str) -> None:
     """Wait for a reply that was only begun."""
-    turn = conversations_of(client.app).turns.current(cid)
+    turn = parts_of(client.app).turns.current(cid)
     if turn is not None:
         turn.wait()
 

@@ -30,9 +30,9 @@ def test_typed_event_to_bytes(event: Event, data: str) -> None:
     assert sse.typed(event) == f"data: {data}\n\n".encode()
 
 
-def test_silence_becomes_a_ping() -> None:
-    """A batch is one write; an empty one is a comment."""
-    assert list(sse.chunks([[Delta("a"), Delta("b")], []], sse.typed)) == [
-        sse.typed(Delta("a")) + sse.typed(Delta("b")),
-        b": ping\n\n",
-    ]
+def test_framing_of_events() -> None:
+    """A framing says what a client and a proxy must know, and every event has bytes."""
+    assert sse.TYPED.headers["Content-Type"] == "text/event-stream"
+    assert sse.TYPED.headers["X-Accel-Buffering"] == "no"
+    assert sse.TYPED.ping == b": ping\n\n"
+    assert not sse.TYPED.is_cut_off(Failed(UpstreamError("gone")))

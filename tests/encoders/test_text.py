@@ -5,37 +5,31 @@ from __future__ import annotations
 import pytest
 
 from core.errors import UpstreamError
-from self_agent.encoders import text
+from self_agent.encoders.text import TEXT
 from self_agent.events import Delta, Done, Event, Failed, Sources, Started
 from self_agent.models import Message
 
-TABLE: list[tuple[Event, list[bytes]]] = [
-    (Started("t", "c", 5, 6), []),
-    (Delta("你好\n"), ["你好\n".encode()]),
-    (Delta(" "), [b" "]),
-    (Delta("a", reasoning="hm"), [b"a"]),
-    (Delta(reasoning="hm"), []),
-    (Sources([{"url": "u"}]), []),
-    (Done(Message("assistant", "a", id=6)), []),
-    (Done(None), []),
+TABLE: list[tuple[Event, bytes]] = [
+    (Started("t", "c", 5, 6), b""),
+    (Delta("你好\n"), "你好\n".encode()),
+    (Delta(" "), b" "),
+    (Delta("a", reasoning="hm"), b"a"),
+    (Delta(reasoning="hm"), b""),
+    (Sources([{"url": "u"}]), b""),
+    (Done(Message("assistant", "a", id=6)), b""),
+    (Done(None), b""),
+    (Failed(UpstreamError("gone")), b""),
 ]
 
 
-@pytest.mark.parametrize(("event", "pieces"), TABLE, ids=lambda value: type(value).__name__)
-def test_event_to_bare_text(event: Event, pieces: list[bytes]) -> None:
+@pytest.mark.parametrize(("event", "data"), TABLE, ids=lambda value: type(value).__name__)
+def test_event_to_bare_text(event: Event, data: bytes) -> None:
     """Only the reply's text is written, without any framing; an event that has none writes nothing."""
-    assert list(text.chunks([[event]])) == pieces
+    assert TEXT.encode(event) == data
 
 
-def test_batch_is_one_write() -> None:
-    """A batch is written at once; one without text, silence too, is not written at all."""
-    batches: list[list[Event]] = [[Started("t", "c", 5, 6), Delta("a"), Delta("好")], [], [Delta("b")]]
-    assert list(text.chunks(batches)) == ["a好".encode(), b"b"]
-
-
-def test_failure_raised_after_text() -> None:
-    """A failure raises, but not before the text that came with it is out."""
-    pieces = text.chunks([[Delta("half"), Failed(UpstreamError("gone"))]])
-    assert next(pieces) == b"half"
-    with pytest.raises(UpstreamError, match="gone"):
-        next(pieces)
+def test_failure_breaks_the_answer() -> None:
+    """There are no words for a failure, and no place for a ping."""
+    assert TEXT.is_cut_off(Failed(UpstreamError("gone")))
+    assert not TEXT.is_cut_off(Done(None))
+    assert TEXT.ping == b""

@@ -20,7 +20,7 @@ from werkzeug.routing import Rule
 
 from core.config import Settings
 from core.errors import NotFound
-from self_agent import close, conversations_of, create_app
+from self_agent import close, create_app, parts_of
 from self_agent.models import Message
 from self_agent.providers.echo import Echo
 from tests.hostile import inputs
@@ -71,7 +71,7 @@ def surroundings(world: Path) -> list[tuple[str, bytes]]:
 
 def seed(app: Flask) -> dict[str, Any]:
     """Make sure there is a conversation; return the ids that a path or a body may name."""
-    store = conversations_of(app).store
+    store = parts_of(app).store
     conversation = store.get(KNOWN) or store.create(KNOWN, "local")
     try:
         [message] = store.latest(KNOWN, 1)
@@ -220,10 +220,10 @@ def test_any_request_is_answered(target: Target, data: st.DataObject) -> None:
 
 def test_conversations_survive_all(target: Target) -> None:
     """After all of the above the store still does what it is for."""
-    service = conversations_of(target.app)
-    turn = service.send("local", "afterwards", "hi")
+    service = parts_of(target.app)
+    turn = service.conversations.send("local", "afterwards", "hi", new={})
     assert turn.wait().message
     assert [message.content for message in service.store.messages("afterwards")] == ["hi", "echo: hi"]
-    service.delete("local", "afterwards")
+    service.conversations.delete("local", "afterwards")
     with pytest.raises(NotFound):
-        service.find("local", "afterwards")
+        service.conversations.find("local", "afterwards")

@@ -1,127 +1,140 @@
-"""Many replies, one thread that waits for them: each goes on when something came, and ends as it would alone."""
+"""Many sockets, one thread that waits for them: each handler is called when it is due, and hurts nobody else."""
 
 from __future__ import annotations
 
 import os
-import queue
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from self_agent.events import Chunk, Delta, Pause
 from self_agent.turns import hub as hub_module
-from self_agent.turns.hub import Hub, Outcome
+from self_agent.turns.hub import READ, Handler, Hub
+
+WAIT = 10.0
 
 
-class Upstream:
-    """Pieces that come through a pipe: a byte each."""
+class Pipe(Handler):
+    """Reads a byte at a time from a pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
         self.fd, self.writer = os.pipe()
-        os.set_blocking(self.fd, False)
+        self.seen = b""
+        self.lates = 0
+        self.error: Exception | None = None
+        self.changed = threading.Semaphore(0)
+        hub.add(self)
+        hub.watch(self.fd, self, READ)
 
-    def chunks(self, seconds: float = 10.0) -> Iterator[Chunk]:
-        while True:
-            try:
-                data = os.read(self.fd, 1)
-            except BlockingIOError:
-                yield Pause(self.fd, seconds)
-                continue
-            if data == b"!":
-                raise ValueError("broken")
-            if not data:
-                yield Pause(None)
-                yield Delta("end")
-                return
-            yield Delta(data.decode())
+    def ready(self) -> None:
+        data = os.read(self.fd, 1)
+        if data == b"!":
+            raise ValueError("a bug")
+        self.seen += data
+        self.changed.release()
+
+    def late(self) -> None:
+        self.lates += 1
+        self.deadline = time.monotonic() + WAIT
+        self.changed.release()
+
+    def broken(self, error: Exception) -> None:
+        self.error = error
+        self.end()
+        self.changed.release()
+
+    def stop(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self.hub.unwatch(self.fd)
+        self.hub.remove(self)
 
     def say(self, text: str) -> None:
         os.write(self.writer, text.encode())
 
-    def end(self) -> None:
-        os.close(self.writer)
+    def wait(self) -> None:
+        assert self.changed.acquire(timeout=WAIT)
 
 
 @pytest.fixture
-def upstreams() -> Iterator[list[Upstream]]:
-    made = [Upstream() for _ in range(20)]
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr(hub_module, "LOOK", 0.01)
+    hub = Hub()
+    yield hub
+    hub.close(WAIT)
+
+
+@pytest.fixture
+def pipes(hub: Hub) -> Iterator[list[Pipe]]:
+    made = [Pipe(hub) for _ in range(20)]
     yield made
-    for upstream in made:
-        os.close(upstream.fd)
+    for pipe in made:
+        pipe.end()
+        os.close(pipe.fd)
+        os.close(pipe.writer)
 
 
-def drained(hub: Hub, upstream: Upstream, taken: list[Chunk], *, limit: int = 100, seconds: float = 10.0) -> Outcome:
-    """Do as a turn does: take chunks until there are no more."""
-    ends: queue.Queue[Outcome] = queue.Queue()
-
-    def take(chunk: Chunk) -> bool:
-        taken.append(chunk)
-        return len(taken) < limit
-
-    chunks = upstream.chunks(seconds)
-    for chunk in chunks:
-        if isinstance(chunk, Pause) and chunk.fd is not None:
-            hub.add(chunks, take, chunk, ends.put)
-            outcome = ends.get(timeout=30)
-            if outcome == Outcome():
-                taken.extend(chunks)
-            return outcome
-        if not isinstance(chunk, Pause):  # came before the first pause, as to a turn that asked late
-            taken.append(chunk)
-    return Outcome()
-
-
-def test_replies_go_on_side_by_side(upstreams: list[Upstream]) -> None:
-    """Each reply gets its own pieces, in order, whatever the others do; what follows the last pause is left."""
-    hub = Hub()
-    taken: list[list[Chunk]] = [[] for _ in upstreams]
-    threads = [threading.Thread(target=drained, args=(hub, *pair)) for pair in zip(upstreams, taken, strict=True)]
-    for thread in threads:
-        thread.start()
+def test_each_gets_its_own(pipes: list[Pipe]) -> None:
+    """Whoever can read is called, in the one thread, with what is his."""
     for letter in "abc":
-        for upstream in upstreams:
-            upstream.say(letter)
-    for upstream in upstreams:
-        upstream.end()
-    for thread in threads:
-        thread.join(10)
-    assert taken == [[Delta("a"), Delta("b"), Delta("c"), Delta("end")]] * len(upstreams)
+        for pipe in pipes:
+            pipe.say(letter)
+    for pipe in pipes:
+        for _ in "abc":
+            pipe.wait()
+    assert [pipe.seen for pipe in pipes] == [b"abc"] * len(pipes)
+    assert len([thread for thread in threading.enumerate() if thread.name == "hub"]) == 1
 
 
-def test_refused_chunk_ends_the_wait(upstreams: list[Upstream]) -> None:
-    """A turn that was stopped takes no more; its thread goes on at once."""
-    taken: list[Chunk] = []
-    threading.Timer(0.05, upstreams[0].say, ["ab"]).start()
-    assert drained(Hub(), upstreams[0], taken, limit=1) == Outcome(is_wanted=False)
-    assert taken == [Delta("a")]
+def test_bug_ends_its_own_handler_only(pipes: list[Pipe], caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that fails is told, and logged; the others go on."""
+    pipes[0].say("!")
+    pipes[0].wait()
+    assert isinstance(pipes[0].error, ValueError)
+    assert "a bug" in caplog.text
+    pipes[1].say("x")
+    pipes[1].wait()
+    assert pipes[1].seen == b"x"
 
 
-def test_error_reaches_the_turn(upstreams: list[Upstream]) -> None:
-    """What breaks in a reply breaks that reply only, in its own thread."""
-    hub = Hub()
-    threading.Timer(0.05, upstreams[0].say, ["!"]).start()
-    assert isinstance(drained(hub, upstreams[0], []).error, ValueError)
-    threading.Timer(0.05, upstreams[1].end).start()
-    assert drained(hub, upstreams[1], []) == Outcome()
+def test_deadline_is_looked_after(pipes: list[Pipe]) -> None:
+    """Whose time is up is told once."""
+    pipes[0].deadline = time.monotonic()
+    pipes[0].wait()
+    time.sleep(0.05)
+    assert [pipe.lates for pipe in pipes[:2]] == [1, 0]
 
 
-def test_silence_is_thrown_in(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that pauses for longer than it said gets a TimeoutError; its descriptor is free again."""
-    monkeypatch.setattr(hub_module, "LOOK", 0.01)
-    hub = Hub()
-    assert isinstance(drained(hub, upstreams[0], [], seconds=0.02).error, TimeoutError)
-    threading.Timer(0.05, upstreams[0].end).start()
-    assert drained(hub, upstreams[0], []) == Outcome()
+def test_unwatched_descriptor_is_left_alone(hub: Hub, pipes: list[Pipe]) -> None:
+    """What is no longer waited for is not read; waiting can begin again."""
+    hub.unwatch(pipes[0].fd)
+    hub.unwatch(pipes[0].fd)
+    pipes[0].say("x")
+    time.sleep(0.05)
+    assert pipes[0].seen == b""
+    hub.watch(pipes[0].fd, pipes[0], READ)
+    pipes[0].wait()
+    assert pipes[0].seen == b"x"
 
 
-def test_closed_hub_ends_with_its_last_reply(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing waits for nobody, and cuts nobody off."""
-    monkeypatch.setattr(hub_module, "LOOK", 0.01)
-    hub = Hub()
-    threading.Timer(0.05, hub.close).start()
-    threading.Timer(0.1, upstreams[0].end).start()
-    assert drained(hub, upstreams[0], []) == Outcome()
+def test_work_is_done_elsewhere(hub: Hub) -> None:
+    """What may have to wait is done in a thread of its own."""
+    names: list[str] = []
+    done = threading.Event()
+    hub.run(lambda: names.append(threading.current_thread().name))
+    hub.run(done.set)
+    assert done.wait(WAIT)
+    assert names
+    assert names[0] != "hub"
+
+
+def test_closing_ends_handlers(hub: Hub, pipes: list[Pipe]) -> None:
+    """Closing tells everybody to end, and then ends the thread."""
+    hub.close(WAIT)
+    assert not hub._handlers
     assert hub._thread
-    hub._thread.join(10)
+    hub._thread.join(WAIT)
     assert not hub._thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 import time
@@ -12,12 +13,12 @@ from typing import Any
 import pytest
 
 from core.errors import AppError, ModelUnavailable, NotFound, StorageFull, UpstreamError
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Pause, Sources, Started
-from self_agent.models import Message
-from self_agent.providers.base import Cancellation
+from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
+from self_agent.models import Conversation, Message
+from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.memory import MemoryStore
 from self_agent.turns.runner import Turns
-from self_agent.turns.turn import Turn
+from self_agent.turns.turn import Reader, Turn
 
 WAIT = 10.0  # seconds no wait here ever takes
 
@@ -37,7 +38,7 @@ class Model:
             self.pieces += [Delta(piece) if isinstance(piece, str) else piece for piece in pieces]
             self.more.notify()
 
-    def __call__(self, cancel: Cancellation) -> Iterator[Chunk]:
+    def __call__(self, conversation: Conversation, cancel: Cancellation) -> Iterator[Chunk]:
         self.asked.set()
         cancel.on_cancel(self.cancelled.set)
         return self.stream()
@@ -57,8 +58,8 @@ class Model:
             self.closed.set()
 
 
-class PausingModel(Model):
-    """The same, but it pauses where the other waits."""
+class LiveModel(Model):
+    """The same, but many such can be waited for in one thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,19 +70,40 @@ class PausingModel(Model):
         os.write(self.writer, b"!")
 
     def stream(self) -> Iterator[Chunk]:
-        try:
-            while True:
-                with self.more:
-                    piece = self.pieces.pop(0) if self.pieces else Pause(self.fd, WAIT)
-                if piece is None:
-                    return
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if isinstance(piece, Pause):
-                    os.read(self.fd, 1)
-        finally:
-            self.closed.set()
+        return LiveAnswer(self)  # type: ignore[return-value]
+
+
+class LiveAnswer(Live[Chunk]):
+    silence = WAIT
+
+    def __init__(self, model: LiveModel) -> None:
+        self.model = model
+        self.is_over = False
+
+    def fileno(self) -> int:
+        return self.model.fd
+
+    def receive(self) -> list[Chunk]:
+        if select.select([self.model.fd], [], [], 0)[0]:
+            os.read(self.model.fd, 100)
+        with self.model.more:
+            pieces, self.model.pieces = self.model.pieces, []
+        taken: list[Chunk] = []
+        for place, piece in enumerate(pieces):
+            if piece is None or isinstance(piece, AppError):
+                self.is_over, self.failure = True, piece
+                self.model.pieces = pieces[place + 1 :]
+                break
+            if isinstance(piece, Exception):
+                raise piece
+            taken.append(piece)
+        return taken
+
+    def give_up(self) -> None:
+        self.is_over, self.failure = True, UpstreamError("silent")
+
+    def close(self) -> None:
+        self.model.closed.set()
 
 
 class World:
@@ -94,17 +116,17 @@ class World:
         self.model = model
 
     def submit(self, content: str = "hi", model: Callable[..., Any] | None = None) -> Turn:
-        return self.turns.submit("c", Message("user", content), model or self.model)
+        return self.turns.submit("local", "c", Message("user", content), model or self.model)
 
     def talk(self) -> list[tuple[str, str]]:
         return [(message.role, message.content) for message in self.store.messages("c")]
 
 
-@pytest.fixture(params=[Model, PausingModel])
+@pytest.fixture(params=[Model, LiveModel])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Whether the model waits or pauses is the same to its turns."""
-    if request.param is PausingModel and sys.platform == "win32":
-        pytest.skip("a reply never pauses on Windows")
+    """Whether the model is waited for in a thread or by the hub is the same to its turns."""
+    if request.param is LiveModel and sys.platform == "win32":
+        pytest.skip("no hub waits for models on Windows")
     world = World(request.param())
     yield world
     world.model.say(None, None, None)
@@ -176,7 +198,7 @@ def test_question_is_stored_before_asking(world: World) -> None:
     """When the model is asked, the question is on disk."""
     seen: list[Any] = []
 
-    def ask(cancel: Cancellation) -> Iterator[Chunk]:
+    def ask(conversation: Conversation, cancel: Cancellation) -> Iterator[Chunk]:
         seen.extend(world.talk())
         return iter([Delta("x")])
 
@@ -213,12 +235,12 @@ def test_stop_does_not_wait_for_deaf_model(world: World) -> None:
     """A model that hangs before it accepts the question cannot hold up a stop, nor the next send."""
     hang = threading.Event()
 
-    def deaf(cancel: Cancellation) -> Iterator[Chunk]:
+    def deaf(conversation: Conversation, cancel: Cancellation) -> Iterator[Chunk]:
         hang.wait(WAIT)
         return iter([Delta("late")])
 
     turn = world.submit(model=deaf)
-    turn.stored.wait(WAIT)
+    turn.wait_stored()
     world.turns.stop(turn)
     assert [type(event) for event in events(turn)] == [Started, Done]
     world.model.say("next", None)
@@ -252,7 +274,7 @@ def test_failure_keeps_pieces(world: World) -> None:
 def test_refusal_has_no_start(world: World) -> None:
     """What fails before the model accepts can still be answered with a status."""
 
-    def refuse(cancel: Cancellation) -> Iterator[Chunk]:
+    def refuse(conversation: Conversation, cancel: Cancellation) -> Iterator[Chunk]:
         raise UpstreamError("no")
 
     turn = world.submit(model=refuse)
@@ -296,7 +318,7 @@ def test_conversations_run_in_parallel(world: World) -> None:
     """A slow reply in one conversation does not hold up another."""
     world.submit()
     world.store.create("d", "local")
-    other = world.turns.submit("d", Message("user", "x"), lambda cancel: iter([Delta("y")]))
+    other = world.turns.submit("local", "d", Message("user", "x"), lambda conversation, cancel: iter([Delta("y")]))
     assert other.wait().message is not None
 
 
@@ -310,7 +332,7 @@ def test_turn_is_found_by_id(world: World) -> None:
 def test_listeners_hear_of_turns(world: World) -> None:
     """Who listens to a conversation gets every turn, whoever began it, until he stops listening."""
     heard: list[Turn] = []
-    unlisten = world.turns.listen("c", heard.append)
+    unlisten = world.turns.listen("local", "c", heard.append)
     world.model.say("1", None)
     turn = world.submit()
     turn.wait()
@@ -399,7 +421,7 @@ def test_listener_gets_waiting_turns(world: World) -> None:
     """Who comes in the middle gets the running and the waiting turns first, in order."""
     turns = [world.submit("one"), world.submit("two")]
     heard: list[Turn] = []
-    world.turns.listen("c", heard.append)
+    world.turns.listen("local", "c", heard.append)
     assert heard == turns
 
 
@@ -427,8 +449,8 @@ def test_closing_gives_grace(world: World) -> None:
     assert (message.content, message.incomplete) == ("whole", False)
 
 
-def test_upstream_that_cannot_be_let_go_ends_the_turn(world: World) -> None:
-    """What breaks while the upstream is closed is said; nobody waits for ever."""
+def test_upstream_that_cannot_be_let_go_harms_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """What breaks while the upstream is closed is for the log; the reply is whole."""
 
     class Chunks:
         def __iter__(self) -> Iterator[Chunk]:
@@ -437,8 +459,71 @@ def test_upstream_that_cannot_be_let_go_ends_the_turn(world: World) -> None:
         def close(self) -> None:
             raise OSError("broken")
 
-    turn = world.submit(model=lambda cancel: Chunks())
-    assert turn.finished.wait(WAIT)
-    with pytest.raises(AppError, match="the log says why"):
-        turn.wait()
+    turn = world.submit(model=lambda conversation, cancel: Chunks())
+    assert turn.wait().message
+    until(lambda: "could not be let go" in caplog.text)
     assert world.talk() == [("user", "hi"), ("assistant", "a")]
+
+
+class Broken(Reader):
+    """A reader with a bug."""
+
+    taken = 0
+
+    def take(self, events: Any) -> bool:
+        self.taken += 1
+        raise ZeroDivisionError
+
+
+def test_broken_reader_harms_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A reader that fails is logged and gets no more; the reply and the other readers notice nothing."""
+    turn = world.submit()
+    turn.wait_started()
+    broken = Broken()
+    turn.attach(broken, 1)
+    world.model.say("one ")
+    until(lambda: broken.taken)
+    world.model.say("two", None)
+    assert turn.wait().message
+    assert "".join(event.text for event in events(turn) if isinstance(event, Delta)) == "one two"
+    assert world.store.messages("c")[1].incomplete is False
+    assert broken.taken == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_waiting_thread_does_the_work(world: World) -> None:
+    """A request that waits for its turn begins it itself when the one before has ended: no thread is made for it."""
+    first = world.submit("one")
+    names: list[str] = []
+
+    def ask(conversation: Conversation, cancel: Cancellation) -> Iterator[Chunk]:
+        names.append(threading.current_thread().name)
+        return iter([Delta("2")])
+
+    second = world.turns.submit("local", "c", Message("user", "two"), ask, attend=True)
+    waiting = threading.Thread(target=second.wait, name="a request")
+    waiting.start()
+    until(lambda: second._helpers)
+    world.model.say("1", None)
+    waiting.join(WAIT)
+    assert names == ["a request"]
+    assert first.is_over
+    assert [content for _, content in world.talk()] == ["one", "1", "two", "2"]
+
+
+def test_attended_turn_begins_at_once(world: World) -> None:
+    """With `attend` the question is stored and the model asked when `submit` returns."""
+    turn = world.turns.submit("local", "c", Message("user", "hi"), world.model, attend=True)
+    assert world.model.asked.is_set()
+    assert world.talk() == [("user", "hi")]
+    world.model.say("x", None)
+    assert turn.wait().message
+
+
+def test_listeners_hear_their_own_users_turns(world: World) -> None:
+    """Who listens at an id that becomes another user's hears nothing of it."""
+    heard: list[Turn] = []
+    world.turns.listen("eve", "c", heard.append)
+    world.model.say("1", None)
+    world.submit().wait()
+    assert heard == []

@@ -6,12 +6,13 @@ owner of what they are given: a caller makes sure first that this is who asks, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from core import clock
 from core.errors import NotFound
 from self_agent.conversations import Conversations
-from self_agent.models import Conversation, Message, check_id, number_of
+from self_agent.models import Conversation, Message
 
 Shown = dict[str, Any]  # a ChatSession or a ChatMessage of the document
 
@@ -29,8 +30,8 @@ def create_session(db: Conversations, session_id: str, user_id: str, title: str 
 
 def get_session(db: Conversations, session_id: str) -> Shown | None:
     """Return a session, or None."""
-    found = _find(db, session_id)
-    return _session(found) if found else None
+    owner = db.owner(session_id)
+    return _session(db.find(owner, session_id)) if owner else None
 
 
 def list_sessions(db: Conversations, user_id: str, page: int = 1, page_size: int = SESSIONS) -> list[Shown]:
@@ -40,18 +41,18 @@ def list_sessions(db: Conversations, user_id: str, page: int = 1, page_size: int
 
 def soft_delete_session(db: Conversations, session_id: str) -> bool:
     """Hide a session, stopping its reply; False if there is none."""
-    found = _find(db, session_id)
-    if found:
-        db.delete(found.user_id, found.id, keep=True)
-    return found is not None
+    owner = db.owner(session_id)
+    if owner:
+        db.delete(owner, session_id, keep=True)
+    return owner is not None
 
 
 def update_session_title(db: Conversations, session_id: str, new_title: str = DEFAULT_TITLE) -> bool:
     """Set the title of a session; False if there is none."""
-    found = _find(db, session_id)
-    if found:
-        db.update(found.user_id, found.id, title=new_title)
-    return found is not None
+    owner = db.owner(session_id)
+    if owner:
+        db.update(owner, session_id, {"title": new_title})
+    return owner is not None
 
 
 # --- messages
@@ -62,39 +63,40 @@ def create_message(db: Conversations, session_id: str, content: str, role: str) 
 
     Raises NotFound for an unknown session, InvalidRequest for an unknown role or empty content.
     """
-    found = _find(db, session_id)
-    if found is None:
+    owner = db.owner(session_id)
+    if owner is None:
         raise NotFound(f"session {session_id} does not exist")
     if role == "user":
-        return _message(found, db.send(found.user_id, found.id, content, create=False).wait_stored())
-    return _message(found, db.add(found, role, content))
+        return _message(session_id, db.send(owner, session_id, content, attend=False).wait_stored())
+    return _message(session_id, db.add(owner, session_id, role, content))
 
 
 def get_message(db: Conversations, message_id: int) -> Shown | None:
     """Return a message, or None."""
-    found = db.store.by_number(number_of(message_id))
-    try:
-        return _message(found, db.message(found.user_id, message_id)) if found else None
-    except NotFound:
-        return None
+    owner = db.owner_of_message(message_id)
+    with suppress(NotFound):
+        if owner:
+            conversation, message = db.message(owner, message_id)
+            return _message(conversation.id, message)
+    return None
 
 
 def list_messages(db: Conversations, session_id: str, page: int = 1, page_size: int = MESSAGES) -> list[Shown]:
     """Return a page of a session's messages, oldest first; none if there is no session."""
-    found = _find(db, session_id)
-    return [_message(found, message) for message in db.messages(found, page, page_size)] if found else []
+    owner = db.owner(session_id)
+    return [_message(session_id, m) for m in db.read(owner, session_id, page, page_size)[1]] if owner else []
 
 
 def latest_messages(db: Conversations, session_id: str) -> list[Shown]:
     """Return the last messages of a session, oldest first; none if there is no session."""
-    found = _find(db, session_id)
-    return [_message(found, message) for message in db.recent(found, MESSAGES)] if found else []
+    owner = db.owner(session_id)
+    return [_message(session_id, m) for m in db.recent(owner, session_id, MESSAGES)[1]] if owner else []
 
 
 def soft_delete_message(db: Conversations, message_id: int) -> bool:
     """Hide a message; False if there is none."""
-    found = db.store.by_number(number_of(message_id))
-    return found is not None and db.delete_messages(found.user_id, [message_id]) > 0
+    owner = db.owner_of_message(message_id)
+    return owner is not None and db.delete_messages(owner, [message_id]) > 0
 
 
 def update_message_content(db: Conversations, message_id: int, new_content: str) -> bool:
@@ -102,18 +104,15 @@ def update_message_content(db: Conversations, message_id: int, new_content: str)
 
     Raises InvalidRequest for a message of another role and for empty content.
     """
-    found = db.store.by_number(number_of(message_id))
-    if found is None or get_message(db, message_id) is None:
-        return False
-    db.edit_message(found.user_id, message_id, new_content)
-    return True
+    owner = db.owner_of_message(message_id)
+    with suppress(NotFound):
+        if owner:
+            db.edit_message(owner, message_id, new_content)
+            return True
+    return False
 
 
 # --- how they are shown
-
-
-def _find(db: Conversations, session_id: str) -> Conversation | None:
-    return db.store.get(check_id(session_id))
 
 
 def _session(conversation: Conversation) -> Shown:
@@ -128,10 +127,10 @@ def _session(conversation: Conversation) -> Shown:
     }
 
 
-def _message(conversation: Conversation, message: Message) -> Shown:
+def _message(session_id: str, message: Message) -> Shown:
     return {
         "message_id": message.id,
-        "session_id": conversation.id,
+        "session_id": session_id,
         "role": message.role,
         "content": message.content,
         "created_at": clock.to_seconds(message.timestamp),

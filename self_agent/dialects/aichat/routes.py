@@ -86,10 +86,10 @@ def check_owner() -> None:
     if request.method == "OPTIONS":  # a preflight has no user
         return
     named: dict[str, Any] = request.view_args or {}
-    if "message_id" in named:
-        conversations.message(user(), _number(named["message_id"]), named.get("session_id"))
-    elif "session_id" in named:
+    if "session_id" in named:
         conversations.find(user(), named["session_id"])
+    if "message_id" in named and conversations.owner_of_message(_number(named["message_id"])) != user():
+        raise NotFound("this message does not exist")
 
 
 # --- sessions
@@ -178,7 +178,10 @@ def create_message(json: MessageBody) -> ViewResult:
 @spec.validate(tags=["aichat"])
 def message(session_id: str, message_id: str) -> ViewResult:
     """Return a message of a session."""
-    return _success(_known(functions.get_message(conversations, _number(message_id))))
+    found = _known(functions.get_message(conversations, _number(message_id)))
+    if found["session_id"] != session_id:
+        raise NotFound("this message is of another session")
+    return _success(found)
 
 
 @blueprint.get(SESSION + "/messages")

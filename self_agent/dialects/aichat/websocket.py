@@ -1,4 +1,4 @@
-"""A WebSocket on the socket that the WSGI server lends to a request: one thread receives, any thread sends.
+"""A WebSocket on the connection that the server lends: the hub receives and sends, so an idle one costs no thread.
 
 flask-sock's connection is not used, because four things matter here: a frame is sent whole or the
 connection is over; a client that stops reading is dropped; a message that is too big is answered with 1009,
@@ -9,154 +9,171 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
-from collections import deque
-from types import TracebackType
-from typing import NoReturn, cast
+from collections.abc import Callable
+from functools import partial
 
 from flask import Request
 from wsproto import ConnectionType, WSConnection
 from wsproto import events as wire
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason as Goodbye
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from core.errors import InvalidRequest
+from self_agent.outlet import Lent, Outlet
+from self_agent.turns.hub import READ, WRITE, Hub
 
-TICK = 1.0  # seconds that one wait for the client takes at most
-STALL = 10.0  # seconds without a byte leaving after which a client that does not read is dropped
+HEARTBEAT = 30.0  # seconds between two heartbeats
+SILENCE = 60.0  # seconds without anything from the client after which it is gone
 LINGER = 2.0  # seconds that a client has, after our goodbye, to finish what it is sending and hang up
 RECEIVE = 65536  # bytes
 
-Goodbye = CloseReason
 
+class WebSocket(Outlet):
+    """An open connection. `act` is called with each message, one after the other, in a thread that may wait."""
 
-class Closed(Exception):
-    """Raised when the connection is over, whoever ended it."""
-
-
-class WebSocket:
-    """An open connection; leaving the `with` closes it."""
-
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        """Accept the handshake in `request`. Raises InvalidRequest as long as HTTP can answer."""
-        self._socket = _socket_of(request)
+    def __init__(self, hub: Hub, protocol: WSConnection, max_bytes: int, heartbeat: str, lent: Lent) -> None:
+        super().__init__(hub, lent)
+        self.act: Callable[[str], object] = str
+        self.at_end: Callable[[], object] = bool
+        self._protocol = protocol
         self._max_bytes = max_bytes
-        self._protocol = _protocol_of(request)
-        self._sending = threading.Lock()
-        self._ended = False
-        self._events: deque[wire.Event] = deque()
+        self._heartbeat = heartbeat
         self._pieces: list[str] = []  # of a message that is still coming
         self._size = 0  # of them, in bytes
-        self.heard = time.monotonic()  # when the client last sent anything
-        self._socket.settimeout(TICK)
-        self._send(wire.AcceptConnection())  # without extensions, so without compression
+        self._is_closing = False  # our goodbye was said
+        self._heard = self._pinged = time.monotonic()
+        self.reads = READ
 
-    def __enter__(self) -> WebSocket:
-        return self
+    def start(self) -> None:
+        super().start()
+        self.say(wire.AcceptConnection())  # without extensions, so without compression
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(Goodbye.INTERNAL_ERROR if error else Goodbye.NORMAL_CLOSURE)
+    def frame(self, text: str) -> bytes:
+        """Return the bytes of a message."""
+        return self._protocol.send(wire.TextMessage(text))
 
-    def receive(self) -> str | None:
-        """Return the next message, or None when it is not there after a TICK. Raises Closed."""
-        if not self._events:
-            self._events.extend(self._read())
-        event = self._events.popleft() if self._events else None
-        if isinstance(event, wire.TextMessage):
-            return self._assemble(event)
-        if isinstance(event, wire.Ping):
-            self._send(event.response())
-        elif isinstance(event, wire.BytesMessage):
-            self._refuse(Goodbye.UNSUPPORTED_DATA, "only text is understood")
-        elif isinstance(event, wire.CloseConnection):  # the client's, or the answer to a broken frame
-            self._refuse(event.code, event.reason)
-        return None
+    def send(self, data: bytes, *, ends: bool | None = None) -> None:
+        self.write(data)
 
-    def send(self, *texts: str) -> None:
-        """Send each text as a message; without any, see that the connection is still open. Raises Closed."""
-        self._send(*(wire.TextMessage(text) for text in texts))
+    def say(self, event: wire.Event) -> None:
+        """Send what the protocol makes of an event; a connection that it thinks over is."""
+        with self.lock, contextlib.suppress(LocalProtocolError):
+            self.write(self._protocol.send(event))
 
     def close(self, code: int, reason: str | None = None) -> None:
-        """Say goodbye and let the client read it; harmless when the connection is over."""
-        try:
-            self._send(wire.CloseConnection(code, reason), last=True)
-            self._socket.shutdown(socket.SHUT_WR)  # nor can the WSGI server's HTTP answer get out any more
-            self._drain()
-        except (Closed, OSError):
-            self._end()
+        """Say goodbye, and let the client read it and hang up; harmless when the connection is over."""
+        with self.lock:
+            if self._is_closing or self.is_gone:
+                return
+            self.say(wire.CloseConnection(code, reason))
+            self._is_closing = True
+            self._heard = time.monotonic()
+            self._end_sending()
 
-    def _read(self) -> list[wire.Event]:
+    def leave(self, *, is_usable: bool = False) -> None:
+        if not self.is_gone:
+            self.hub.run(self.at_end)
+        super().leave()
+
+    def stop(self) -> None:
+        self.close(Goodbye.GOING_AWAY, "the server is stopping")
+
+    def broken(self, error: Exception) -> None:
+        self.close(Goodbye.INTERNAL_ERROR)
+
+    # --- called by the hub
+
+    def ready(self) -> None:
+        self.flush()
+        with self.lock:
+            if self._is_closing:
+                self._end_sending()
+        self._receive()
+
+    def late(self) -> None:
+        now = time.monotonic()
+        if self.rest or self._is_closing:
+            self.leave()
+        elif now - self._heard >= SILENCE:
+            self.close(Goodbye.POLICY_VIOLATION, "no answer to the heartbeats")
+        else:
+            self._pinged = now
+            self.send(self.frame(self._heartbeat))
+
+    def next_deadline(self) -> float:
+        if self._is_closing:
+            return self._heard + LINGER
+        return min(self._pinged + HEARTBEAT, self._heard + SILENCE)
+
+    def _end_sending(self) -> None:
+        """Send nothing more, once the goodbye is out: nor can the server's HTTP answer get out any more."""
+        if not (self.rest or self.is_gone):
+            self.deadline = self.next_deadline()
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+
+    def _receive(self) -> None:
+        """Take in what has come; closing before all of it is read would reset the connection."""
+        if self.is_gone or not self.reads:
+            return
         try:
-            data = self._socket.recv(RECEIVE)
-        except TimeoutError:
-            return []
+            data = self.sock.recv(RECEIVE)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
-        if not data or self._ended:
-            self._end()
-            raise Closed
-        self.heard = time.monotonic()
-        self._protocol.receive_data(data)
-        return list(self._protocol.events())
+        if not data:
+            self.leave()
+        elif not self._is_closing:
+            self._heard = time.monotonic()
+            with self.lock:
+                self._protocol.receive_data(data)
+            messages = [text for event in self._protocol.events() if (text := self._message(event)) is not None]
+            if messages:  # nothing more is read until they are dealt with: nobody can pile up work
+                self._read_on(0)
+                self.hub.run(partial(self._act, messages))
 
-    def _assemble(self, event: wire.TextMessage) -> str | None:
+    def _read_on(self, reads: int) -> None:
+        with self.lock:
+            self.reads = reads
+            if not self.is_gone:
+                self.hub.watch(self.sock.fileno(), self, reads | (WRITE if self.rest else 0))
+
+    def _act(self, messages: list[str]) -> None:
+        try:
+            for message in messages:
+                self.act(message)
+        finally:
+            self._read_on(READ)
+
+    def _message(self, event: wire.Event) -> str | None:
+        """Return the message that an event completes, if it does; answer other events."""
+        if isinstance(event, wire.TextMessage):
+            return self._assembled(event)
+        if isinstance(event, wire.Ping):
+            self.say(event.response())
+        elif isinstance(event, wire.BytesMessage):
+            self.close(Goodbye.UNSUPPORTED_DATA, "only text is understood")
+        elif isinstance(event, wire.CloseConnection):  # the client's, or the answer to a broken frame
+            self.close(event.code, event.reason)
+        return None
+
+    def _assembled(self, event: wire.TextMessage) -> str | None:
         self._pieces.append(event.data)
         self._size += len(event.data.encode())
         if self._size > self._max_bytes:
-            self._refuse(Goodbye.MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
-        if not event.message_finished:
+            self._pieces = []
+            self.close(Goodbye.MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
+        if not event.message_finished or self._is_closing:
             return None
         message = "".join(self._pieces)
         self._pieces, self._size = [], 0
         return message
 
-    def _refuse(self, code: int, reason: str | None) -> NoReturn:
-        self.close(code, reason)
-        raise Closed
 
-    def _send(self, *events: wire.Event, last: bool = False) -> None:
-        with self._sending:
-            if self._ended:
-                raise Closed
-            try:
-                self._write(b"".join(map(self._protocol.send, events)))
-            except (OSError, LocalProtocolError):
-                self._end()
-                raise Closed from None
-            if last:
-                self._ended = True
-
-    def _write(self, data: bytes) -> None:
-        """Write all of `data`. Raises TimeoutError when the client takes none of it for too long."""
-        rest, progress = memoryview(data), time.monotonic()
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-                progress = time.monotonic()
-            except TimeoutError:
-                if self._ended or time.monotonic() - progress >= STALL:
-                    raise
-
-    def _drain(self) -> None:
-        """Read what the client is still sending: closing before that would reset the connection."""
-        deadline = time.monotonic() + LINGER
-        while time.monotonic() < deadline:
-            try:
-                if not self._socket.recv(RECEIVE):
-                    return
-            except TimeoutError:
-                continue
-
-    def _end(self) -> None:
-        self._ended = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-
-def _protocol_of(request: Request) -> WSConnection:
+def handshake(request: Request) -> WSConnection:
+    """Return the protocol of a connection that a request asks for. Raises InvalidRequest."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
     protocol = WSConnection(ConnectionType.SERVER)
     try:
@@ -164,11 +181,3 @@ def _protocol_of(request: Request) -> WSConnection:
     except RemoteProtocolError as error:
         raise InvalidRequest(f"this is no WebSocket handshake: {error}") from None
     return protocol
-
-
-def _socket_of(request: Request) -> socket.socket:
-    """Return the connection's socket, under the name that gunicorn or werkzeug gives it."""
-    lent = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
-    if lent is None:
-        raise InvalidRequest("this server cannot open a WebSocket")
-    return cast(socket.socket, lent)

@@ -75,11 +75,9 @@ def send(conversation_id: str, json: SendBody) -> ViewResult:
     """Add a message; a user's is answered, whole or as server-sent events."""
     if json.role != "user":
         return _add(conversation_id, json)
-    turn = conversations.send(
-        user(), conversation_id, json.content, model=json.model, api_key=callers_key(), create=False
-    )
+    turn = conversations.send(user(), conversation_id, json.content, model=json.model, api_key=callers_key())
     if json.stream:
-        return event_stream(turn, openai_sse.bare)
+        return event_stream(turn, openai_sse.BARE)
     reply = turn.wait().message
     return json_response(
         {
@@ -96,8 +94,8 @@ def send(conversation_id: str, json: SendBody) -> ViewResult:
 @spec.validate(tags=["poe"])
 def history(conversation_id: str) -> ViewResult:
     """Return the whole history, which begins with the system prompt if there is one."""
-    conversation = conversations.find(user(), conversation_id)
-    messages = [{"role": message.role, "content": message.content} for message in conversations.history(conversation)]
+    conversation, found = conversations.read(user(), conversation_id)
+    messages = [{"role": message.role, "content": message.content} for message in found]
     if conversation.system_prompt:
         messages.insert(0, {"role": "system", "content": conversation.system_prompt})
     return json_response({"conversation_id": conversation.id, "messages": messages})
@@ -123,7 +121,7 @@ def grouped() -> ViewResult:
 @spec.validate(tags=["poe"])
 def change(conversation_id: str, json: ConversationBody) -> ViewResult:
     """Set the project, name, instructions or model of a conversation."""
-    conversations.update(user(), conversation_id, **_fields(json))
+    conversations.update(user(), conversation_id, _fields(json))
     return json_response({"message": "Conversation updated"})
 
 
@@ -178,7 +176,7 @@ def delete_messages(json: DeleteMessagesBody) -> ViewResult:
 
 def _add(conversation_id: str, json: SendBody) -> ViewResult:
     """Store a message that nobody answers: `reply` is "", and even with `stream` there is nothing to stream."""
-    message = conversations.add(conversations.find(user(), conversation_id), json.role, json.content)
+    message = conversations.add(user(), conversation_id, json.role, json.content)
     return json_response({"conversation_id": conversation_id, "reply": "", "message_id": message.id})
 
 

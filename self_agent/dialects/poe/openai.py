@@ -9,7 +9,7 @@ from pydantic import Field
 
 from core.errors import AppError
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import callers_key, conversations
+from self_agent.dialects.base import callers_key, conversations, relayed
 from self_agent.openapi import Body, spec
 
 MODELS = "/v1/models"
@@ -29,9 +29,8 @@ class CompletionBody(Body):
 @spec.validate(tags=["poe"])
 def models() -> ViewResult:
     """List the models that can be asked for. Source: https://platform.openai.com/docs/api-reference/models/list"""
-    provider = conversations.provider
-    names = provider.models(api_key=callers_key())
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": provider.name} for name in names]
+    names = conversations.models(api_key=callers_key())
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "self_agent"} for name in names]
     return json_response({"object": "list", "data": data})
 
 
@@ -49,7 +48,7 @@ def complete(json: CompletionBody) -> ViewResult:
         "Content-Type": completion.content_type,
         "X-Accel-Buffering": "no",  # a proxy such as nginx must not hold a stream back
     }
-    return completion.body, completion.status, headers
+    return relayed(completion.body), completion.status, headers
 
 
 def error_of(error: AppError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,9 @@ class JsonFileStore(Store):
             raise no_message()
         return found
 
-    def edit(self, message_id: int, content: str) -> Message:
-        changes = {"content": content, "edited_at": clock.now()}
+    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
+        new = change(self.message(message_id))
+        changes = {"content": new.content, "edited_at": new.edited_at}
         self._ready_catalog()
         changed = self._change_messages(number_of(message_id), [message_id], changes)
         if not changed:

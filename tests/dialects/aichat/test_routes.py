@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.errors import UpstreamError
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.dialects.aichat import functions
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
@@ -209,7 +209,7 @@ def test_session_with_its_messages(client: FlaskClient) -> None:
 
 def test_functions_of_the_document(make_app: MakeApp) -> None:
     """crud基础数据库查询: the functions, with the names and arguments of the document."""
-    db = conversations_of(make_app())
+    db = parts_of(make_app()).conversations
     assert functions.create_session(db, "s", "local")["title"] == "新会话"
     assert functions.create_session(db, session_id="t", user_id="local", title="题")["title"] == "题"
     assert [session["session_id"] for session in functions.list_sessions(db, "local", 1, 20)] == ["t", "s"]
@@ -342,7 +342,7 @@ def test_every_error_has_envelope(make_chat: MakeChat, monkeypatch: pytest.Monke
     assert refusal(client.post("/api/chat/session", data="{", content_type="application/json"))[0] == 400
     assert refusal(client.post("/api/chat/session", json=[1]))[0] == 400
     assert refusal(client.post("/api/chat/session", json={"title": "x" * 2000}))[0] == 413
-    monkeypatch.setattr(conversations_of(app), "find", lambda *_: 1 / 0)
+    monkeypatch.setattr(parts_of(app).conversations, "find", lambda *_: 1 / 0)
     status, sentence = refusal(client.get("/aichat/sessions/s"))
     assert (status, "internal error" in sentence, "division" in sentence) == (500, True, False)
 

@@ -11,9 +11,10 @@ import pytest
 from websocket import ABNF, WebSocketBadStatusException
 
 from core.errors import UpstreamError
-from self_agent import conversations_of
-from self_agent.dialects.aichat import sockets, websocket
+from self_agent import outlet, parts_of
+from self_agent.dialects.aichat import websocket
 from self_agent.events import Delta
+from self_agent.turns import hub
 from tests.dialects.aichat.conftest import WAIT, Serve, Served, text_of, until
 
 SECRET = "a secret of thirty-two bytes or more"
@@ -92,7 +93,7 @@ def test_late_socket_joins_from_start(serve: Serve) -> None:
     first.say("1")
     first.say("2")
     assert [first.next()["type"], first.next()["content"]] == ["stream_start", "one "]
-    turns = conversations_of(served.app).turns
+    turns = parts_of(served.app).turns
     until(lambda: turns.running() == 2)
     late = served.connect("/ws/s")
     assert [text_of(late.reply()), text_of(late.reply())] == ["one two", "one two"]
@@ -217,7 +218,7 @@ def test_bug_does_not_spill(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> No
     """An error nobody foresaw is an error frame; it names the request and nothing else."""
     served = serve()
     connection = served.connect("/ws/s")
-    monkeypatch.setattr(conversations_of(served.app), "send", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(parts_of(served.app).conversations, "send", lambda *_, **__: 1 / 0)
     connection.say("hi")
     answer = connection.next()
     assert answer["type"] == "error"
@@ -230,9 +231,9 @@ def test_bug_does_not_spill(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_silent_client_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heartbeats come on time; a client that answers them stays, one that does not is closed."""
-    monkeypatch.setattr(websocket, "TICK", 0.02)
-    monkeypatch.setattr(sockets, "HEARTBEAT", 0.1)
-    monkeypatch.setattr(sockets, "SILENCE", 0.5)
+    monkeypatch.setattr(hub, "LOOK", 0.02)
+    monkeypatch.setattr(websocket, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(websocket, "SILENCE", 0.5)
     served = serve()
     silent, alive = served.connect("/ws/s"), served.connect("/ws/s")
     for _ in range(8):
@@ -246,8 +247,8 @@ def test_silent_client_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) 
 
 def test_heartbeats_come_during_replies(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long reply does not keep the heartbeats back."""
-    monkeypatch.setattr(websocket, "TICK", 0.02)
-    monkeypatch.setattr(sockets, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(hub, "LOOK", 0.02)
+    monkeypatch.setattr(websocket, "HEARTBEAT", 0.1)
     connection = serve(script=[step for _ in range(30) for step in (Delta("x"), 0.02)]).connect("/ws/s")
     connection.say("hi")
     types = [frame["type"] for frame in connection.reply()]
@@ -257,8 +258,8 @@ def test_heartbeats_come_during_replies(serve: Serve, monkeypatch: pytest.Monkey
 
 def test_stalled_client_hurts_nobody(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that stops reading is dropped; the others get everything meanwhile."""
-    monkeypatch.setattr(websocket, "TICK", 0.1)
-    monkeypatch.setattr(websocket, "STALL", 1.0)
+    monkeypatch.setattr(hub, "LOOK", 0.1)
+    monkeypatch.setattr(outlet, "STALL", 1.0)
     served = serve(script=[Delta("x" * 100_000) for _ in range(200)])
     alive = served.connect("/ws/s")
     with served.raw("/ws/s") as stalled:
@@ -266,7 +267,7 @@ def test_stalled_client_hurts_nobody(serve: Serve, monkeypatch: pytest.MonkeyPat
         alive.say("hi")
         assert len(text_of(alive.reply())) == 20_000_000
         assert time.monotonic() - began < 5
-        listeners = conversations_of(served.app).turns._listeners
+        listeners = parts_of(served.app).turns._listeners
         until(lambda: len(listeners["s"]) == 1)  # the stalled connection is given up
         assert stalled.fileno() > 0
     alive.say("again")
@@ -276,13 +277,13 @@ def test_stalled_client_hurts_nobody(serve: Serve, monkeypatch: pytest.MonkeyPat
 def test_gone_clients_leave_nothing(serve: Serve) -> None:
     """Connections that end, however they end, leave no thread and no listener."""
     served = serve()
-    threads = threading.active_count()
     for _ in range(10):
         served.connect("/ws/s").close()
         with served.raw("/ws/s") as connection:
             connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: closing resets
-    until(lambda: not conversations_of(served.app).turns._listeners)
-    until(lambda: threading.active_count() <= threads)
+    until(lambda: not parts_of(served.app).turns._listeners)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("turn")]
+    until(lambda: not parts_of(served.app).turns.hub._handlers)
 
 
 # --- who may connect

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from self_agent import conversations_of
+from self_agent import parts_of
 from self_agent.events import Delta, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
@@ -45,7 +45,7 @@ def test_system_prompt_reaches_model(make_poe: MakeApp) -> None:
     app = make_poe()
     cid = begin(app.test_client(), system_prompt="Be kind.")
     say(app.test_client(), cid, "hi")
-    provider: Any = conversations_of(app).provider
+    provider: Any = parts_of(app).provider
     assert provider.last_messages == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}]
 
 

@@ -80,5 +80,5 @@ def test_models_as_openai_lists_them(proxy: FlaskClient, upstream: FakeUpstream)
     upstream.models = ["a", "b"]
     answer = proxy.get("/v1/models", headers=BEARER).json
     assert answer["object"] == "list"
-    assert answer["data"][1] == {"id": "b", "object": "model", "created": 0, "owned_by": "openai"}
+    assert answer["data"][1] == {"id": "b", "object": "model", "created": 0, "owned_by": "self_agent"}
     assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
