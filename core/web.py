@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
-from flask_cors import CORS
+from flask_cors.core import get_cors_options, set_cors_headers
 from werkzeug.exceptions import HTTPException
 
 from core.config import Settings
@@ -65,37 +65,33 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
     app.url_map.merge_slashes = False
     origins = allowed_origins(settings)
     hosts = allowed_hosts(settings)
-    CORS(
+    cors = get_cors_options(
         app,
-        origins="*" if origins is None else origins,
-        allow_headers=ALLOWED_HEADERS,
-        expose_headers=["X-Request-Id", "Retry-After"],
-        methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        max_age=600,
+        {
+            "origins": "*" if origins is None else origins,
+            "allow_headers": ALLOWED_HEADERS,
+            "expose_headers": ["X-Request-Id", "Retry-After"],
+            "methods": ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+            "max_age": 600,
+        },
     )
-
-    add_cors = app.after_request_funcs[None].pop()  # whoever names no origin gets no headers: spare the search
-
-    @app.after_request
-    def cors(response: Response) -> Response:
-        return add_cors(response) if "Origin" in request.headers else response  # type: ignore[return-value]
 
     @app.before_request
     def gate() -> None:
-        context, asked = _behind(g), _behind(request)
-        context.request_id = os.urandom(8).hex()
-        context.began = time.monotonic()
-        check_host(asked.host, hosts)
-        check_origin(asked.headers.get("Origin"), origins, asked.host)
-        if asked.method in ("POST", "PUT", "PATCH") and asked.routing_exception is None:
+        g.request_id = os.urandom(8).hex()
+        g.began = time.monotonic()
+        check_host(request.host, hosts)
+        check_origin(request.headers.get("Origin"), origins, request.host)
+        if request.method in ("POST", "PUT", "PATCH") and request.routing_exception is None:
             _check_body()
 
     @app.after_request
     def finish(response: Response) -> Response:
-        context, asked = _behind(g), _behind(request)
-        response.headers["X-Request-Id"] = context.request_id
+        response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
-        line = (asked.method, asked.path, response.status_code, context.request_id, context.began)
+        if "Origin" in request.headers:  # for the others flask-cors would search in vain, 14 µs of a view's 55
+            set_cors_headers(response, cors)
+        line = (request.method, request.path, response.status_code, g.request_id, g.began)
         response.call_on_close(lambda: _log_access(*line))
         return response
 
@@ -131,11 +127,6 @@ def _install_errors(app: Flask, error_body: ErrorBody) -> None:
     def refuse_bug(error: Exception) -> Response:
         log.exception("request %s failed", g.request_id, exc_info=error)
         return answer(AppError(f"internal error; the server's log has it under request {g.request_id}"))
-
-
-def _behind(proxy: Any) -> Any:
-    """Return what a proxy stands for: every look through one costs as much as a dozen plain ones."""
-    return proxy._get_current_object()
 
 
 # --- the gates

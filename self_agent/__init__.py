@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,6 @@ class Parts:
     conversations: Conversations
 
 
-class Application(Flask):
-    """Flask, without asking before every call whether the function is a coroutine: none is."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function as it is."""
-        return func
-
-
 def create_app(
     settings: Settings | None = None, *, store: Store | None = None, provider: Provider | None = None
 ) -> Flask:
@@ -50,7 +41,7 @@ def create_app(
     Raises StartupError when it must not start. `close(app)` lets go of what it holds.
     """
     settings = settings or config.load()
-    app = Application(__name__, static_folder=None)
+    app = Flask(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
     web.install(app, settings, mounts.error_body)
     auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
