@@ -15,6 +15,29 @@ from core.errors import AppError, UpstreamError, UpstreamKeyRefused, UpstreamRat
 from self_agent.events import Delta, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
+from tests.dialects.ways import Client, Way, pairs
+
+ALICE = "/alice/api/v1/conversations"
+
+
+def begin(client: Client) -> str:
+    number = client.ask("POST", ALICE)["id"]
+    client.ask("POST", f"{ALICE}/{number}/messages/stream", {"content": "first"})
+    return client.id_of(number)
+
+
+WAY = Way(
+    "alice",
+    create=begin,
+    listed=lambda c: [c.id_of(row["id"]) for row in c.ask("GET", ALICE)],
+    read=lambda c, cid: pairs(c.ask("GET", f"{ALICE}/{c.number(cid)}")["messages"]),
+    send=lambda c, cid, text: c.ask("POST", f"{ALICE}/{c.number(cid)}/messages/stream", {"content": text}),
+    delete=lambda c, cid: c.ask("DELETE", f"{ALICE}/{c.number(cid)}"),
+    title=lambda c, cid: c.ask("GET", f"{ALICE}/{c.number(cid)}")["title"],
+    envelope=frozenset({"detail"}),
+    arguments={"conversation_id": "number"},
+)
+
 
 ROOT = "/api/v1/conversations"
 SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")

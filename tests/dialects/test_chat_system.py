@@ -20,6 +20,31 @@ from self_agent import parts_of
 from self_agent.events import Delta, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
+from tests.dialects.ways import Client, Talk, Way, pairs
+
+
+def begin(client: Client) -> str:
+    client.ask("POST", "/chat/sessions/made-by-chat/chat", {"message": "first"})
+    return "made-by-chat"
+
+
+def read(client: Client, cid: str) -> Talk:
+    rows = client.ask("GET", f"/chat/sessions/{cid}/messages")["data"]["messages"]
+    return [("user" if role == "human" else role, content) for role, content in pairs(rows)]
+
+
+WAY = Way(
+    "chat_system",
+    create=begin,
+    listed=lambda c: [row["session_id"] for row in c.ask("GET", "/chat/sessions")["data"]],
+    read=read,
+    send=lambda c, cid, text: c.ask("POST", f"/chat/sessions/{cid}/chat", {"message": text}),
+    delete=lambda c, cid: c.ask("DELETE", f"/chat/sessions/{cid}"),
+    title=lambda c, cid: c.ask("GET", f"/chat/sessions/{cid}/messages")["data"]["title"],
+    envelope=frozenset({"code", "message", "data"}),
+    stranger=403,
+)
+
 
 ROOT = "/chat/sessions"
 SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

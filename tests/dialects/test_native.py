@@ -15,6 +15,28 @@ from self_agent import parts_of
 from self_agent.events import Delta, Info, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
+from tests.dialects.ways import Client, Way, pairs
+
+NATIVE = "/api/v1/conversations"
+
+
+def begin(client: Client) -> str:
+    client.ask("POST", f"{NATIVE}/made-natively/messages", {"content": "first"})
+    return "made-natively"
+
+
+WAY = Way(
+    "self_agent",
+    create=begin,
+    listed=lambda c: c.ask("GET", NATIVE)["data"],
+    read=lambda c, cid: pairs(c.ask("GET", f"{NATIVE}/{cid}")["data"]["messages"]),
+    send=lambda c, cid, text: c.ask("POST", f"{NATIVE}/{cid}/messages", {"content": text}),
+    delete=lambda c, cid: c.ask("DELETE", f"{NATIVE}/{cid}"),
+    title=lambda c, cid: c.ask("GET", f"{NATIVE}/{cid}")["data"]["name"],
+    rename=lambda c, cid, name: c.ask("PATCH", f"{NATIVE}/{cid}", {"name": name}),
+    empty=frozenset({f"{NATIVE}/<conversation_id>"}),
+)
+
 
 ROOT = "/api/v1/conversations"
 SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_from_bytes
 from hypothesis import strategies as st
 
 from self_agent.openapi import Body, Query
+from tests.dialects.ways import all_ways
 
 KNOWN = "known"  # a conversation that is there
 
@@ -79,11 +80,12 @@ PARAMETERS = _names(Query)
 
 
 def right(known: dict[str, Any]) -> dict[str, Any]:
-    """Return a body that every route takes; a KeyError here is a new field, which needs a value above."""
+    """Return a body that every route takes; a KeyError here is a new field, whose value a dialect's `WAY` says."""
     texts = dict.fromkeys(["content", "message", "name", "title", "new_title", "new_content"], "hello")
     more = {"role": "user", "messages": [{"role": "user", "content": "x"}], "stream": False, "user_id": "local"}
     pages = dict.fromkeys(["page", "page_size", "pageSize"], 1)
-    values = {**texts, **more, **pages, "model": "m", "system_prompt": "s", **known}
+    own = {name: value for way in all_ways().values() for name, value in way.fields.items()}
+    values = {**texts, **more, **pages, "model": "m", "system_prompt": "s", **own, **known}
     return {name: values[name] for name in FIELDS}
 
 

@@ -23,19 +23,13 @@ from core.errors import NotFound
 from self_agent import close, create_app, parts_of
 from self_agent.models import Message
 from self_agent.providers.echo import Echo
+from tests.dialects.ways import arguments, way_of
 from tests.hostile import inputs
 from tests.hostile.conftest import examples
 from tests.hostile.inputs import KNOWN
 from tests.hostile.wsgi import Answer, Request, ask, confined_to
 
 NATIVE = {"data"}
-ENVELOPES = {
-    "self_agent": NATIVE,
-    "poe": {"detail"},
-    "alice": {"detail"},
-    "aichat": {"code", "message", "data"},
-    "chat_system": {"code", "message", "data"},
-}
 JSON_TYPE = {"Content-Type": "application/json"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get", ""]
 LEAKS = re.compile(rb'Traceback|File \\?"|site-packages|\.py\b|/tmp/|/home/|/root/')
@@ -82,10 +76,9 @@ def seed(app: Flask) -> dict[str, Any]:
     return {**ids, "message_id": message.id, "message_ids": [message.id], "project_id": projects[0].id}
 
 
-def filled(rule: Rule, values: dict[str, Any]) -> str:
-    """Return the path of a rule; a KeyError here is a new kind of id, to be added to `seed`."""
-    if "/alice/" in rule.rule:
-        values = {**values, "conversation_id": values["number"]}
+def filled(rule: Rule, known: dict[str, Any], **instead: str) -> str:
+    """Return the path of a rule, with the ids that are known unless others are given."""
+    values = {**arguments(rule, known), **instead}
     return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: str(values[found[1]]), rule.rule)
 
 
@@ -117,10 +110,11 @@ def check_envelope(rule: Rule, request: Request, answer: Answer) -> None:
     if request.method == "HEAD":
         return
     body = json.loads(answer.body)
-    expected = ENVELOPES[rule.endpoint.split(".")[0]] if "." in rule.endpoint else NATIVE
+    way = way_of(rule)
+    expected = way.envelope if way else NATIVE
     is_openai = expected == {"detail"} and "error" in body
     assert body.keys() == expected | ({"error"} if is_openai else set()), (request, answer)
-    if expected is NATIVE:
+    if expected == NATIVE:
         assert body["data"].keys() == {"success", "error"}, (request, answer)
     if "code" in body:
         assert (body["code"], body["data"]) == (answer.status, None), (request, answer)
@@ -137,7 +131,7 @@ def test_hostile_ids_everywhere(target: Target) -> None:
                 for method in methods(rule):
                     known = seed(target.app)
                     body = json.dumps(inputs.right(known)).encode() if method in ("POST", "PUT", "PATCH") else b""
-                    path = filled(rule, {**known, "number": value, name: value})
+                    path = filled(rule, known, **{name: value})
                     attack(target, rule, Request(method, path, headers=JSON_TYPE, body=body))
 
 
@@ -210,8 +204,8 @@ def test_any_request_is_answered(target: Target, data: st.DataObject) -> None:
     """A status below 500, the dialect's envelope, a request id, no redirect, no foreign file, no hang."""
     known = seed(target.app)
     rule = data.draw(st.sampled_from(target.rules), "rule")
-    values = {name: data.draw(inputs.segments(known[name]), name) for name in sorted({*rule.arguments, "number"})}
-    path = filled(rule, {**known, **values})
+    right = arguments(rule, known)
+    path = filled(rule, known, **{name: data.draw(inputs.segments(right[name]), name) for name in sorted(right)})
     method = data.draw(st.sampled_from(methods(rule) * 5 + METHODS), "method")
     headers = {**JSON_TYPE, **data.draw(inputs.headers(), "headers")}
     body = data.draw(inputs.bodies(inputs.right(known)), "body")

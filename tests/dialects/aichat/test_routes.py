@@ -17,6 +17,32 @@ from self_agent.dialects.aichat import functions
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
 from tests.dialects.aichat.conftest import MakeChat, until
+from tests.dialects.ways import Client, Way, pairs
+
+
+def begin(client: Client) -> str:
+    sid = client.ask("POST", "/api/chat/session", {"user_id": "u"})["data"]["session_id"]
+    send(client, sid, "first")
+    return str(sid)
+
+
+def send(client: Client, cid: str, text: str) -> None:
+    client.ask("POST", "/api/chat/message", {"session_id": cid, "content": text, "role": "user"})
+    client.wait(cid)
+
+
+WAY = Way(
+    "aichat",
+    create=begin,
+    listed=lambda c: [row["session_id"] for row in c.ask("GET", "/aichat/getsessionlist/u")["data"]["list"]],
+    read=lambda c, cid: pairs(c.ask("GET", f"/aichat/sessions/{cid}/messages")["data"]),
+    send=send,
+    delete=lambda c, cid: c.ask("DELETE", f"/aichat/deletesession/{cid}"),
+    title=lambda c, cid: c.ask("GET", f"/aichat/sessions/{cid}")["data"]["title"],
+    rename=lambda c, cid, name: c.ask("PATCH", f"/aichat/sessions/{cid}", {"new_title": name}),
+    envelope=frozenset({"code", "message", "data"}),
+)
+
 
 NATIVE = "/api/v1/conversations"
 SECRET = "a secret of thirty-two bytes or more"

@@ -15,6 +15,28 @@ from self_agent.events import Delta, Sources
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
 from tests.dialects.poe.conftest import ROOT, SECONDS, begin, frames, history, project, say
+from tests.dialects.ways import Client, Way, pairs
+
+POE = "/v1/chat/conversations"
+
+
+def made(client: Client) -> str:
+    cid = client.ask("POST", POE, {})["conversation_id"]
+    client.ask("POST", f"{POE}/{cid}/messages", {"content": "first"})
+    return str(cid)
+
+
+WAY = Way(
+    "poe",
+    create=made,
+    listed=lambda c: [row["id"] for row in c.ask("GET", POE)],
+    read=lambda c, cid: pairs(c.ask("GET", f"{POE}/{cid}/messages")["messages"]),
+    send=lambda c, cid, text: c.ask("POST", f"{POE}/{cid}/messages", {"content": text}),
+    delete=lambda c, cid: c.ask("DELETE", f"{POE}/{cid}"),
+    title=lambda c, cid: c.ask("GET", f"{POE}/{cid}")["name"],
+    rename=lambda c, cid, name: c.ask("PUT", f"{POE}/{cid}", {"name": name}),
+    envelope=frozenset({"detail"}),
+)
 
 
 def test_reply_names_messages_and_model(client: FlaskClient) -> None:
