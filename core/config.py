@@ -33,9 +33,7 @@ class Settings:
     threads: int = _setting(4096, "requests, streams and sockets that can be open at the same time")
     grace_seconds: float = _setting(10.0, "how long running replies may go on after SIGTERM or Ctrl-C")
     max_body_bytes: int = _setting(4_000_000, "largest request body; a larger one gets 413")
-    dialects: str = _setting(
-        "self_agent,poe,alice=/alice,aichat,chat_system", "which dialects are served, each with an optional prefix"
-    )
+    dialects: str = _setting("", "which dialects are served, each with an optional prefix; empty is all of them")
     cors_origins: str = _setting("", "further origins that may call, comma-separated; local ones always may")
     allowed_hosts: str = _setting("", "further names this server is reached by, comma-separated; local ones always are")
     auth_enabled: bool = _setting(False, "require a JWT in every request")

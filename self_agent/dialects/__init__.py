@@ -17,9 +17,9 @@ class Mounts:
     """The dialects that an app serves, and which one a path belongs to."""
 
     def __init__(self, setting: str) -> None:
-        """Read a setting such as `poe,alice=/alice`. Raises StartupError on a wrong name or a clash."""
+        """Read a setting such as `poe,alice=/alice`; "" is all. Raises StartupError on a wrong name or a clash."""
         self._roots: dict[str, Dialect] = {}
-        self._prefixes = dict(_parse(setting))
+        self._prefixes = dict(_parse(setting or ",".join(f"{d.name}={d.prefix}" for d in _ALL)))
         for name, prefix in self._prefixes.items():
             for mount in DIALECTS[name].mounts:
                 self._claim(prefix + mount, DIALECTS[name])

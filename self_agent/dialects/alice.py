@@ -122,4 +122,4 @@ def _error_body(error: AppError) -> tuple[Any, int]:
     return {"detail": error.message}, error.status
 
 
-DIALECT = Dialect("alice", (ROOT,), blueprint, _error_body)
+DIALECT = Dialect("alice", (ROOT,), blueprint, _error_body, prefix="/alice")

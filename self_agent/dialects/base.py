@@ -23,13 +23,15 @@ class Dialect:
     """One frontend's way of speaking.
 
     `mounts` are the path roots it answers for, before a prefix: no other dialect may claim them, and errors
-    below them have its envelope. `error_body(error)` returns that envelope and the status sent with it.
+    below them have its envelope. `error_body(error)` returns that envelope and the status sent with it. `prefix` is
+    where it is served unless a setting says otherwise.
     """
 
     name: str
     mounts: tuple[str, ...]
     blueprint: Blueprint
     error_body: Callable[[AppError], tuple[Any, int]]
+    prefix: str = ""
 
 
 conversations = cast(Conversations, LocalProxy(lambda: current_app.extensions["self_agent"].conversations))

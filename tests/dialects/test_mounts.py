@@ -9,7 +9,7 @@ from core.errors import StartupError
 from tests.conftest import MakeApp
 
 
-@pytest.mark.parametrize("setting", ["", "klingon", "self_agent=x", "self_agent=/", "self_agent,self_agent"])
+@pytest.mark.parametrize("setting", [" ", "klingon", "self_agent=x", "self_agent=/", "self_agent,self_agent"])
 def test_wrong_setting_refuses_start(make_app: MakeApp, setting: str) -> None:
     """A DIALECTS that makes no sense stops the start with a reason."""
     with pytest.raises(StartupError, match="DIALECTS"):
