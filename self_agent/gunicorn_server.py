@@ -1,44 +1,40 @@
-"""gunicorn with one worker of many threads: the worker owns the data folder and ends its turns in order."""
+"""gunicorn with one worker of many threads: the master holds the socket, and starts the worker again should it die."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
-import select
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from gunicorn.errors import AppImportError
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import AppImportError, HaltServer
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
 
 from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, create_app, parts_of
-from self_agent.outlet import Lent
-from self_agent.streams import LEND
+from self_agent.gunicorn_worker import EXTRA_GRACE, Worker
 
-Announce = Callable[[Settings, Flask, int], None]
+Announce = Callable[[Settings, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
 COLLECTOR = (100_000, 50, 1000)  # new objects, and younger searches, after which Python searches for cycles
-AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
-LENT = object()  # what became of a connection that somebody else has now
-EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
+STARTS, STARTS_WINDOW = 5, 60.0  # so many starts of the worker within so many seconds: something is wrong for good
 
 
 class Server(BaseApplication):  # type: ignore[misc]
-    """The master process: it holds the socket and starts the worker again should it die."""
+    """What the master and its worker serve."""
 
     def __init__(self, settings: Settings, listener: socket.socket, announce: Announce) -> None:
-        """`announce` is told when the worker serves: the settings, the app and the port."""
+        """`announce` is told, in the master and once, that there is a worker that serves: the settings and the port."""
         self.settings = settings
         self.announce = announce
         self.port = listener.getsockname()[1]
@@ -49,7 +45,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def serve(self) -> int:
         """Serve until a signal; return the exit code."""
         try:
-            self.run()
+            Master(self).run()
         except SystemExit as exit_:
             return exit_.code if isinstance(exit_.code, int) else 1
         return 0
@@ -66,6 +62,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": round(self.settings.grace_seconds) + EXTRA_GRACE,
             "logger_class": FileLogger,
             "control_socket_disable": True,
+            "forwarder_headers": "",  # no client may say what our path is
             "worker_exit": lambda _server, worker: worker.app.end_worker(worker.booted),
         }
         for name, value in options.items():
@@ -81,7 +78,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
         parts_of(self.flask_app).provider.start()
-        self.announce(self.settings, self.flask_app, self.port)
+        os.kill(os.getppid(), signal.SIGUSR1)  # see `Master.handle_usr1`
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:
@@ -99,94 +96,40 @@ class Server(BaseApplication):  # type: ignore[misc]
             os._exit(0)
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
-    """Ends its turns as soon as it is told to stop, and waits for no client where others would wait with it."""
+class Master(Arbiter):  # type: ignore[misc]
+    """Starts the worker, and starts it again; a signal other than those that end it changes nothing."""
 
-    interrupts = 0
-
-    def init_process(self) -> None:
-        self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
-        super().init_process()
-
-    def handle(self, conn: Any) -> Any:
-        """Handle requests as long as they come one right behind the other, and close in this thread.
-
-        gunicorn waits up to 2 s for a client to hang up, in the thread that accepts all others.
-        """
-        while True:
-            self.thread.lent = False
-            result = super().handle(conn)
-            if self.thread.lent:
-                return LENT
-            if result is not True or not self.alive or not has_more(conn):
-                break
-        if not result:  # neither kept alive nor put off until its first bytes come
-            conn.close(graceful=True)
-        return result
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Offer the connection to whoever answers, see `streams.LEND`."""
-        self.thread.lend = partial(self.lend, req, conn)
-        return super().handle_request(req, conn)
-
-    def load_wsgi(self) -> None:
-        super().load_wsgi()
-        app: Any = self.wsgi  # type: ignore[has-type]
-
-        def with_lend(environ: dict[str, Any], start_response: Any) -> Any:
-            environ[LEND] = self.thread.lend
-            return app(environ, start_response)
-
-        self.wsgi = with_lend
-
-    def lend(self, req: Any, conn: Any) -> Lent:
-        """Lend a connection whose headers are out."""
-        self.thread.lent = True
-
-        def give_back(is_usable: bool) -> None:
-            done: Future[bool] = Future()
-            done.set_result(is_usable and not req.should_close())
-            self.method_queue.defer(self.finish_request, conn, done)
-
-        return Lent(conn.sock, give_back)
-
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        if not fs.cancelled() and not fs.exception():
-            if fs.result() is LENT:
-                return
-            if not fs.result():  # closed above, or broken
-                self.nr_conns -= 1
-                conn.close()
-                return
-        super().finish_request(conn, fs)
+    is_announced = False
 
     def init_signals(self) -> None:
+        was_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as under nohup
         super().init_signals()
-        signal.signal(signal.SIGINT, self.handle_interrupt)
-        signal.signal(signal.SIGQUIT, self.handle_exit)
+        if was_ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def handle_interrupt(self, sig: int, frame: Any) -> None:
-        """Leave a first Ctrl-C to the master, which got it too and tells us to stop; a second wants no grace."""
-        self.interrupts += 1
-        if self.interrupts > 1:
-            self.app.end_turns(0.0)
+    def spawn_worker(self) -> Any:
+        now = time.monotonic()
+        self.starts = [start for start in getattr(self, "starts", []) if now - start < STARTS_WINDOW] + [now]
+        if len(self.starts) > STARTS:
+            reason = f"the server ended by itself {STARTS} times within a minute; the log says why"
+            complain(f"self_agent: {reason} ({self.app.settings.log_dir})")
+            raise HaltServer(reason, 1)
+        return super().spawn_worker()
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        if self.alive:
-            self.app.end_turns(self.cfg.graceful_timeout - EXTRA_GRACE)
-        super().handle_exit(sig, frame)
+    def handle_usr1(self) -> None:
+        """Announce the server: the worker says so that it serves."""
+        if not self.is_announced:
+            self.is_announced = True
+            self.app.announce(self.app.settings, self.app.port)
 
+    def handle_hup(self) -> None:
+        """Stop, as for SIGTERM: the terminal is gone."""
+        self.handle_term()
 
-def has_more(conn: Any) -> bool:
-    """Say whether the next request on a connection comes within a moment: handing it on would take as long.
+    def handle_ttin(self) -> None:
+        """Do nothing: there is one worker, which owns the data folder."""
 
-    One client 1.5 times, 16 clients 1.3 times as many requests a second.
-    """
-    if conn.parser.unreader.buf.getvalue():
-        return True
-    poll = select.poll()
-    poll.register(conn.sock, select.POLLIN)
-    return bool(poll.poll(AT_ONCE))
+    handle_ttou = handle_usr2 = handle_winch = handle_ttin
 
 
 class FileLogger(Logger):  # type: ignore[misc]
@@ -196,3 +139,11 @@ class FileLogger(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
         self.error_log.setLevel(logging.INFO)
         self.access_log.setLevel(logging.CRITICAL)
+
+
+def complain(line: str) -> None:
+    """Print a line to a terminal that may be gone."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        logging.getLogger(__name__).error(line)

@@ -20,6 +20,7 @@ from core import logs
 from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, create_app, parts_of
+from self_agent.providers import from_settings
 
 BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
 
@@ -52,18 +53,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def announce(settings: Settings, app: Flask, port: int) -> None:
-    """Say where the server is, what it keeps where, who answers and who may ask."""
+def announce(settings: Settings, port: int) -> None:
+    """Say where the server is, what it keeps where, who answers and who may ask, if there is somebody to read it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [
         f"self_agent listens on http://{host}:{port} (requests: /docs)",
         f"  data:  {settings.data_dir.resolve()}",
-        f"  model: {parts_of(app).provider.describe()}",
+        f"  model: {from_settings(settings).describe()}",
         f"  auth:  {'on (JWT)' if settings.auth_enabled else 'off: whoever reaches this address is the user'}",
     ]
     if not settings.auth_enabled and settings.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append("  WARNING: other machines can reach this address; set AUTH_ENABLED=true or HOST=127.0.0.1")
-    print("\n".join(lines), flush=True)
+    with contextlib.suppress(OSError):  # the terminal is gone, or the other end of a pipe
+        print("\n".join(lines), flush=True)
 
 
 def _run_werkzeug(settings: Settings) -> int:
@@ -76,7 +78,7 @@ def _run_werkzeug(settings: Settings) -> int:
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     parts_of(app).provider.start()
-    announce(settings, app, settings.port)
+    announce(settings, settings.port)
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0
 

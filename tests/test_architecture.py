@@ -41,7 +41,12 @@ ALLOWED = {
     },
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
-WIRING = ("self_agent", "self_agent.server", "self_agent.gunicorn_server")  # these put the parts together
+WIRING = (
+    "self_agent",
+    "self_agent.server",
+    "self_agent.gunicorn_server",
+    "self_agent.gunicorn_worker",
+)  # these put the parts together
 KNOWS_FLASK = (
     "core.web",
     "core.auth",

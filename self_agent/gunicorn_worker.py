@@ -1,0 +1,212 @@
+"""The worker: it lends its connections to the hub, and lets no client hold a thread that others need."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+from self_agent.outlet import Lent
+from self_agent.streams import LEND
+
+AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
+LENT = object()  # what became of a connection that somebody else has now
+EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
+HEAD_SECONDS = 10.0  # for a request's line and headers, once the connection is open
+BODY_SECONDS = 60.0  # for its body
+RESERVE = 4  # threads that answer when all others are busy
+BUSY = b'{"data":{"success":false,"error":"all threads of the server are busy; try again shortly"}}'
+
+
+class Lane:
+    """Some threads, and which connections they are reading a request from, and until when it must be there.
+
+    Counted in the thread that accepts. Where all are busy, the one that has been reading for longest gives way.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(threads)
+        self.busy = 0
+        self.reading: dict[Any, float] = {}
+
+    def has_room(self) -> bool:
+        """Say whether a thread is free, or will be at once."""
+        if self.busy < self.threads:
+            return True
+        oldest = next(iter(list(self.reading)), None)
+        if oldest is not None:
+            self.cut(oldest)
+        return oldest is not None
+
+    def cut(self, conn: Any) -> None:
+        """End a connection that a thread reads from: the thread sees its end."""
+        self.reading.pop(conn, None)
+        with suppress(OSError):
+            conn.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """Ends its turns as soon as it is told to stop, and waits for no client where others would wait with it."""
+
+    interrupts = 0
+
+    def init_process(self) -> None:
+        self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
+        self.main, self.reserve = Lane(self.cfg.threads), Lane(RESERVE)
+        super().init_process()
+
+    # --- from a connection to its answer
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to a thread; if all are busy, to one that only says so, and that the server is alive."""
+        lane = self.main if self.main.has_room() else self.reserve
+        if lane is self.reserve:
+            lane.has_room()
+        lane.busy += 1
+        done = lane.pool.submit(self.handle, conn, lane)
+        done.add_done_callback(partial(self.method_queue.defer, self.leave_lane, lane, conn))
+
+    def leave_lane(self, lane: Lane, conn: Any, done: Any) -> None:
+        lane.busy -= 1
+        self.finish_request(conn, done)
+
+    def handle(self, conn: Any, lane: Lane) -> Any:
+        """Handle requests as long as they come one right behind the other, and close in this thread.
+
+        gunicorn waits up to 2 s for a client to hang up, in the thread that accepts all others.
+        """
+        self.thread.lane = lane
+        while True:
+            self.thread.lent = False
+            lane.reading[conn] = time.monotonic() + HEAD_SECONDS
+            try:
+                result = super().handle(conn)
+            finally:
+                lane.reading.pop(conn, None)
+            if self.thread.lent:
+                return LENT
+            if result is not True or not (self.alive and lane is self.main and has_more(conn)):
+                break
+        if not result:  # neither kept alive nor put off until its first bytes come
+            conn.close(graceful=True)
+        return result
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Offer the connection to whoever answers, see `streams.LEND`."""
+        self.thread.lane.reading.pop(conn, None)
+        self.thread.req, self.thread.conn = req, conn
+        return super().handle_request(req, conn)
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        app: Any = self.wsgi  # type: ignore[has-type]
+
+        def call(environ: dict[str, Any], start_response: Any) -> Any:
+            thread = self.thread
+            environ[LEND] = partial(self.lend, thread.req, thread.conn)
+            environ["wsgi.input"] = Timed(environ["wsgi.input"], thread.lane.reading, thread.conn)
+            if thread.lane is self.main or environ["PATH_INFO"].rstrip("/") == "/healthz":
+                return app(environ, start_response)
+            start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Retry-After", "2")])
+            return [BUSY]
+
+        self.wsgi = call
+
+    def lend(self, req: Any, conn: Any) -> Lent:
+        """Lend a connection whose headers are out."""
+        self.thread.lent = True
+
+        def give_back(is_usable: bool) -> None:
+            done: Future[bool] = Future()
+            done.set_result(is_usable and not req.should_close())
+            self.method_queue.defer(self.finish_request, conn, done)
+
+        return Lent(conn.sock, give_back)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        if not fs.cancelled() and not fs.exception():
+            if fs.result() is LENT:
+                return
+            if not fs.result():  # closed already, or broken
+                self.nr_conns -= 1
+                conn.close()
+                return
+        super().finish_request(conn, fs)
+
+    # --- looking after what takes too long
+
+    def murder_pending(self) -> None:
+        """Called every second: cut off who has not sent a whole request in time."""
+        super().murder_pending()
+        now = time.monotonic()
+        for lane in (self.main, self.reserve):
+            for conn, until in list(lane.reading.items()):
+                if until < now:
+                    lane.cut(conn)
+
+    # --- the end
+
+    def is_parent_alive(self) -> bool:
+        """Let go of everything at once when the master is gone: somebody may start another in its place."""
+        if not super().is_parent_alive():
+            self.app.end_worker(True)
+        return True
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGINT, self.handle_interrupt)
+        signal.signal(signal.SIGQUIT, self.handle_exit)
+        for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all of its processes: the master decides
+
+    def handle_interrupt(self, sig: int, frame: Any) -> None:
+        """Leave a first Ctrl-C to the master, which got it too and tells us to stop; a second wants no grace."""
+        self.interrupts += 1
+        if self.interrupts > 1:
+            self.app.end_turns(0.0)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.alive:
+            self.app.end_turns(self.cfg.graceful_timeout - EXTRA_GRACE)
+        super().handle_exit(sig, frame)
+
+
+class Timed:
+    """The body of a request, whose reading must end in time."""
+
+    def __init__(self, body: Any, reading: dict[Any, float], conn: Any) -> None:
+        self._body = body
+        self._reading = reading
+        self._conn = conn
+
+    def read(self, size: int = -1) -> Any:
+        """Read as the body would."""
+        self._reading[self._conn] = time.monotonic() + BODY_SECONDS
+        try:
+            return self._body.read(size)
+        finally:
+            self._reading.pop(self._conn, None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
+def has_more(conn: Any) -> bool:
+    """Say whether the next request on a connection comes within a moment: handing it on would take as long.
+
+    One client gets 1.5 times, 16 clients 1.3 times as many answers a second.
+    """
+    if conn.parser.unreader.buf.getvalue():
+        return True
+    poll = select.poll()
+    poll.register(conn.sock, select.POLLIN)
+    return bool(poll.poll(AT_ONCE))
