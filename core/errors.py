@@ -10,6 +10,7 @@ AppError                     500  a bug, or anything nobody foresaw
 │   └── NotYours             404  (403 where a dialect's document says so)
 ├── MethodNotAllowed         405
 ├── Conflict                 409
+├── TooManyRequests          429
 ├── StorageError             503  the store cannot be used now
 │   └── StorageFull          507
 ├── UpstreamError            502  the model failed: unreachable, cut off, nonsense
@@ -92,6 +93,12 @@ class Conflict(AppError):
     """Raised when what should be created exists already."""
 
     status = 409
+
+
+class TooManyRequests(AppError):
+    """Raised when more is waiting to be done than the server keeps waiting."""
+
+    status = 429
 
 
 class StorageError(AppError):

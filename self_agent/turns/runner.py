@@ -15,11 +15,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from core.errors import AppError, ModelUnavailable, UpstreamError
+from core.errors import AppError, ModelUnavailable, TooManyRequests, UpstreamError
 from self_agent.events import Chunk, Done, Failed
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import Store
+from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.reading import Reading
 from self_agent.turns.turn import Turn, Work
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 Ask = Callable[[Conversation, Cancellation], Iterable[Chunk]]
 Listener = Callable[[Turn], None]
 
-CHECKPOINTS_AT_ONCE = 8
+WAITING = 100  # turns of one conversation that may wait for the one that is running
 FAREWELL = 3.0  # seconds for clients to take their last events
 STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 
@@ -40,12 +41,11 @@ class Turns:
     def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0) -> None:
         self.hub = Hub()
         self._store = store
-        self._checkpoint_seconds = checkpoint_seconds
         self._lock = threading.Lock()
         self._queues: dict[str, deque[tuple[Turn, Work]]] = {}  # by conversation; the first is running
         self._listeners: dict[str, list[tuple[str, Listener]]] = {}
         self._closing = threading.Event()
-        self._checkpointer: threading.Thread | None = None
+        self._checkpoints = Checkpoints(store, self._running, self._closing, checkpoint_seconds)
 
     def submit(
         self,
@@ -61,7 +61,8 @@ class Turns:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
         `new`: see `Store.begin`. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
-        for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping.
+        for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
+        TooManyRequests when too many turns are waiting.
         """
         turn = Turn(user_id, conversation_id, question)
         turn.reply = replace(turn.reply, model=model)
@@ -70,14 +71,14 @@ class Turns:
             if self._closing.is_set():
                 raise _stopping()
             queue = self._queues.setdefault(conversation_id, deque())
+            if len(queue) > WAITING:
+                raise TooManyRequests(f"{WAITING} messages are waiting in this conversation; try again", retry_after=5)
             queue.append((turn, begin))
             is_first = len(queue) == 1
             for listening_user, listener in self._listeners.get(conversation_id, ()):
                 if listening_user == user_id:
                     listener(turn)
-            if self._checkpointer is None:
-                self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="checkpoints", daemon=True)
-                self._checkpointer.start()
+            self._checkpoints.start()
         if is_first:
             begin() if attend else self._in_a_thread(turn, begin)
         return turn
@@ -136,8 +137,7 @@ class Turns:
         for turn in turns:
             self.stop(turn, STOPPED_BY_SERVER)
         self.hub.close(FAREWELL)
-        if self._checkpointer is not None:
-            self._checkpointer.join()
+        self._checkpoints.join()
 
     @property
     def closing(self) -> bool:
@@ -147,6 +147,10 @@ class Turns:
     def running(self) -> int:
         """Return how many turns are running or waiting."""
         return len(self._all())
+
+    def _running(self) -> list[Turn]:
+        with self._lock:
+            return [queue[0][0] for queue in self._queues.values()]
 
     def _all(self) -> list[Turn]:
         with self._lock:
@@ -247,34 +251,6 @@ class Turns:
             turn, begin = following
             if not turn.offer(begin):
                 self._in_a_thread(turn, begin)
-
-    # --- checkpoints, in a thread of their own so that writing them never delays a token
-
-    def _checkpoint_loop(self) -> None:
-        while not self._closing.wait(self._checkpoint_seconds / 2) or self.running():
-            with self._lock:
-                turns = [queue[0][0] for queue in self._queues.values()]
-            self._checkpoint_all(turns)
-            if self._closing.is_set():
-                time.sleep(0.05)
-
-    def _checkpoint_all(self, turns: list[Turn]) -> None:
-        """Write some at a time, evenly over half the time there is: a burst of them would hold tokens up."""
-        starts = range(0, len(turns), CHECKPOINTS_AT_ONCE)
-        for start in starts:
-            for turn in turns[start : start + CHECKPOINTS_AT_ONCE]:
-                self._checkpoint(turn)
-            self._closing.wait(self._checkpoint_seconds / 2 / len(starts))
-
-    def _checkpoint(self, turn: Turn) -> None:
-        with turn.checkpointing:
-            if turn.is_claimed:
-                return
-            try:
-                if text := turn.since_checkpoint():
-                    self._store.checkpoint(turn.conversation_id, turn.reply, text)
-            except AppError as error:
-                log.warning("turn %s is not checkpointed: %s", turn.id, error.message)
 
 
 def _stopping() -> ModelUnavailable:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from core.errors import AppError, ModelUnavailable, NotFound, StorageFull, UpstreamError
+from core.errors import AppError, ModelUnavailable, NotFound, StorageFull, TooManyRequests, UpstreamError
 from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.memory import MemoryStore
+from self_agent.turns import runner
 from self_agent.turns.runner import Turns
 from self_agent.turns.turn import Reader, Turn
 
@@ -408,11 +409,10 @@ def test_turn_without_thread_fails(world: World, monkeypatch: pytest.MonkeyPatch
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("self_agent.turns.runner.threading.Thread", NoThread)
-    world.turns._checkpointer = threading.current_thread()
+    world.turns._checkpoints.start = lambda: None  # type: ignore[method-assign]
     with pytest.raises(ModelUnavailable, match="busy"):
         world.submit().wait_started()
     monkeypatch.undo()
-    world.turns._checkpointer = None
     world.model.say("ok", None)
     assert world.submit().wait().message
 
@@ -527,3 +527,17 @@ def test_listeners_hear_their_own_users_turns(world: World) -> None:
     world.model.say("1", None)
     world.submit().wait()
     assert heard == []
+
+
+def test_queue_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns that wait hold no thread, and only so many may; the next is told to come later, and not kept."""
+    monkeypatch.setattr(runner, "WAITING", 5)
+    turns = [world.submit(str(n)) for n in range(6)]
+    with pytest.raises(TooManyRequests) as caught:
+        world.submit("one too many")
+    assert caught.value.retry_after
+    assert len([thread for thread in threading.enumerate() if thread.name.startswith("turn-")]) <= 1
+    for turn in turns:
+        world.model.say(".", None)
+        turn.wait()
+    assert [content for role, content in world.talk() if role == "user"] == list("012345")
