@@ -101,6 +101,26 @@ def check_id(conversation_id: str) -> str:
     return conversation_id
 
 
+def id_at(number: int, position: int) -> int:
+    """Return the id of the message at a position, from 1, of the conversation with a number."""
+    return number << POSITION_BITS | position
+
+
 def number_of(message_id: int) -> int:
     """Return the number of the conversation that a message belongs to."""
     return message_id >> POSITION_BITS
+
+
+def position_of(message_id: int) -> int:
+    """Return the position that a message was given in its conversation."""
+    return message_id & MAX_POSITION
+
+
+def first_of(role: str, content: str) -> str:
+    """Return what a message gives to name its conversation: the start of a user's words."""
+    return content[:NAME_LENGTH] if role == "user" else ""
+
+
+def summary_of(content: str) -> str:
+    """Return what lists carry of the latest message."""
+    return content[:SUMMARY_LENGTH]

@@ -14,7 +14,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from self_agent.models import Conversation, Message, Page, Project
+from core.errors import Conflict, NotFound, StorageError
+from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
 
 
 class Store(ABC):
@@ -142,3 +143,36 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Write what is only in memory and let go of the data folder. Calling it twice is harmless."""
+
+
+# --- how every store words its refusals
+
+
+def no_conversation() -> NotFound:
+    """Return the error for a conversation that is not there."""
+    return NotFound("There is no such conversation.")
+
+
+def no_message() -> NotFound:
+    """Return the error for a message that is not there."""
+    return NotFound("There is no such message.")
+
+
+def no_project() -> NotFound:
+    """Return the error for a project that is not there."""
+    return NotFound("There is no such project.")
+
+
+def taken() -> Conflict:
+    """Return the error for the id of a conversation that there is."""
+    return Conflict("A conversation with this id exists already.")
+
+
+def full() -> StorageError:
+    """Return the error for a conversation that has no ids left."""
+    return StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
+
+
+def closed() -> StorageError:
+    """Return the error for a store that was closed."""
+    return StorageError("The store is closed: the server is stopping.")

@@ -10,20 +10,20 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from core import clock
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import NotFound
 from self_agent.models import (
     MAX_POSITION,
-    NAME_LENGTH,
-    POSITION_BITS,
-    SUMMARY_LENGTH,
     Conversation,
     Message,
     Page,
     Project,
+    first_of,
+    id_at,
     number_of,
+    summary_of,
 )
-from self_agent.storage.base import Store
-from self_agent.storage.rows import check_reserved, fill, from_rows
+from self_agent.storage.base import Store, closed, full, no_conversation, no_message, no_project, taken
+from self_agent.storage.rows import fill, from_rows, positions_wanted
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -44,8 +44,8 @@ class Record:
     def refresh(self, **changes: Any) -> Conversation:
         """Set fields of the conversation, and what it shows of its messages."""
         shown = self.shown
-        first = next((m.content[:NAME_LENGTH] for m in shown if m.role == "user" and m.content), "")
-        summary = shown[-1].content[:SUMMARY_LENGTH] if shown else ""
+        first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
+        summary = summary_of(shown[-1].content) if shown else ""
         self.conversation = replace(self.conversation, count=len(shown), first=first, summary=summary, **changes)
         return self.conversation
 
@@ -57,7 +57,7 @@ def _locked(method: M) -> M:
     def run(self: MemoryStore, *args: Any, **kwargs: Any) -> Any:
         with self._lock:
             if self._is_closed:
-                raise StorageError("The store is closed: the server is stopping.")
+                raise closed()
             return method(self, *args, **kwargs)
 
     return cast("M", run)
@@ -89,7 +89,7 @@ class MemoryStore(Store):
         created_at: str | None = None,
     ) -> Conversation:
         if conversation_id in self._records:
-            raise Conflict("A conversation with this id exists already.")
+            raise taken()
         now = created_at or clock.now()
         conversation = Conversation(
             conversation_id, next(self._numbers), user_id, now, now, title, system_prompt, model, project_id
@@ -129,15 +129,13 @@ class MemoryStore(Store):
     @_locked
     def reserve(self, conversation_id: str) -> int:
         record = self._record(conversation_id)
-        return record.conversation.number << POSITION_BITS | self._take_positions(record, 1)
+        return id_at(record.conversation.number, self._take_positions(record, 1))
 
     @_locked
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         record = self._record(conversation_id)
         number = record.conversation.number
-        for message in messages:
-            check_reserved(message.id, number, number << POSITION_BITS | record.next_position)
-        position = self._take_positions(record, sum(not message.id for message in messages))
+        position = self._take_positions(record, positions_wanted(messages, number, record.next_position))
         stored = from_rows(fill(messages, number, position))
         record.messages += stored
         record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
@@ -157,7 +155,7 @@ class MemoryStore(Store):
         record = self._numbered(number_of(message_id))
         found = [message for message in record.shown if message.id == message_id] if record else []
         if not found:
-            raise NotFound("There is no such message.")
+            raise no_message()
         return found[0]
 
     @_locked
@@ -186,7 +184,7 @@ class MemoryStore(Store):
     def _record(self, conversation_id: str) -> Record:
         record = self._records.get(conversation_id)
         if record is None:
-            raise NotFound("There is no such conversation.")
+            raise no_conversation()
         return record
 
     def _numbered(self, number: int) -> Record | None:
@@ -195,7 +193,7 @@ class MemoryStore(Store):
     def _take_positions(self, record: Record, wanted: int) -> int:
         position = record.next_position
         if position + wanted - 1 > MAX_POSITION:
-            raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
+            raise full()
         record.next_position += wanted
         return position
 
@@ -228,14 +226,14 @@ class MemoryStore(Store):
     @_locked
     def rename_project(self, project_id: int, name: str) -> Project:
         if project_id not in self._projects:
-            raise NotFound("There is no such project.")
+            raise no_project()
         self._projects[project_id] = replace(self._projects[project_id], name=name)
         return self._projects[project_id]
 
     @_locked
     def delete_project(self, project_id: int) -> None:
         if self._projects.pop(project_id, None) is None:
-            raise NotFound("There is no such project.")
+            raise no_project()
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from core import clock
-from self_agent.models import POSITION_BITS, Message, number_of
+from self_agent.models import Message, id_at, number_of
 
 _OPTIONAL = {
     "model": str,
@@ -23,9 +23,9 @@ _optional_of = attrgetter(*_OPTIONAL)
 _NONE_SET = _optional_of(Message)  # the defaults: most messages have none of these
 
 
-def fields_of(message: Message, message_id: int, timestamp: str) -> dict[str, Any]:
+def fields_of(message: Message, key: int, timestamp: str) -> dict[str, Any]:
     """Return what is stored of a message under this id; what it does not have is left out."""
-    fields = {"id": message_id, "role": message.role, "content": message.content, "timestamp": timestamp}
+    fields = {"id": key, "role": message.role, "content": message.content, "timestamp": timestamp}
     values = _optional_of(message)
     if values != _NONE_SET:
         fields.update(
@@ -70,19 +70,24 @@ def fill(messages: tuple[Message, ...], number: int, position: int) -> list[dict
     """Return the fields of messages as stored; those without a reserved id take positions from `position` on."""
     stored = []
     for message in messages:
-        message_id, timestamp = message.id, message.timestamp
-        if not message_id:
-            message_id = number << POSITION_BITS | position
+        key, timestamp = message.id, message.timestamp
+        if not key:
+            key = id_at(number, position)
             position += 1
         if timestamp:
             clock.not_before(timestamp)  # lists are sorted by it: later updates must be newer
         else:
             timestamp = clock.now()
-        stored.append(fields_of(message, message_id, timestamp))
+        stored.append(fields_of(message, key, timestamp))
     return stored
 
 
-def check_reserved(message_id: int, number: int, next_id: int) -> None:
-    """Raise ValueError, for it is a bug, when a message's id did not come from `reserve`."""
-    if message_id and not (number_of(message_id) == number and message_id < next_id):
-        raise ValueError("the id of a message that is appended must come from reserve()")
+def positions_wanted(messages: tuple[Message, ...], number: int, next_position: int) -> int:
+    """Return how many messages have no id yet. Raises ValueError, for it is a bug, for one not from `reserve`."""
+    wanted = 0
+    for message in messages:
+        if not message.id:
+            wanted += 1
+        elif number_of(message.id) != number or message.id >= id_at(number, next_position):
+            raise ValueError("the id of a message that is appended must come from reserve()")
+    return wanted

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any
 
-from core.errors import Conflict, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, SUMMARY_LENGTH, Conversation, Message, Page
-from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, beginning
+from core.errors import StorageError
+from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Message, Page, first_of, summary_of
+from self_agent.storage.base import full, taken
+from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 
@@ -78,10 +79,10 @@ def pack(created_at: str, first: str, summary: str) -> str:
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
     """Return the three texts of an entry as one after messages were appended."""
-    summary = messages[-1].content[:SUMMARY_LENGTH]
+    summary = summary_of(messages[-1].content)
     if first_length := ord(texts[TIMESTAMP_LENGTH]):
         return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
-    first = next(filter(None, (beginning(m.role, m.content) for m in messages)), "")
+    first = next(filter(None, (first_of(m.role, m.content) for m in messages)), "")
     return pack(texts[:TIMESTAMP_LENGTH], first, summary)
 
 
@@ -179,7 +180,7 @@ class Catalog:
             while conversation_id in self._being_created:
                 self._released.wait()
             if conversation_id in self._by_id:
-                raise Conflict("A conversation with this id exists already.")
+                raise taken()
             number = self._next_number()
             self._being_created.add(conversation_id)
             return number
@@ -228,7 +229,7 @@ class Catalog:
         with self._lock:
             position = entry.next_position
             if position + count - 1 > MAX_POSITION:
-                raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
+                raise full()
             entry.next_position += count
             return position
 
@@ -267,8 +268,3 @@ class Catalog:
         for moved in (entry, *reversed(newer)):
             order.pop(moved.number, None)
             order[moved.number] = moved
-
-
-def message_id(entry: Entry, position: int) -> int:
-    """Return the id of the message at a position of a conversation."""
-    return entry.number << POSITION_BITS | position

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
-from core.errors import NotFound, StorageError
+from core.errors import StorageError
 from self_agent.models import Message
+from self_agent.storage.base import closed, no_conversation
 from self_agent.storage.json_files import lines as document
-from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack, with_appended
+from self_agent.storage.json_files.catalog import Catalog, Entry, pack, with_appended
 from self_agent.storage.json_files.entry import entry_of, header_of, read_entry, read_file, with_header
 from self_agent.storage.json_files.folder import Layout
 from self_agent.storage.json_files.line_table import LineTables
@@ -26,13 +27,12 @@ from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irre
 from self_agent.storage.json_files.projects import Ledger
 from self_agent.storage.json_files.reading import whole
 from self_agent.storage.json_files.salvage import regular, salvage
-from self_agent.storage.rows import check_reserved, fill, from_rows
+from self_agent.storage.rows import fill, from_rows, positions_wanted
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CLOSED = "The store is closed: the server is stopping."
 _ATTEMPTS = 3  # at reading a document that another program keeps changing
 _TAKEN_OVER = (  # of a file edited while the server runs; its owner and project count from the next start on
     "title",
@@ -82,9 +82,9 @@ class Documents:
     def _check(self, entry: Entry) -> None:
         """Look again after waiting for the lock."""
         if self.is_closed:
-            raise StorageError(CLOSED)
+            raise closed()
         if entry.is_gone:
-            raise not_found()
+            raise no_conversation()
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
@@ -116,7 +116,7 @@ class Documents:
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
-            raise not_found() from None
+            raise no_conversation() from None
 
     def _undo_append(self, entry: Entry) -> None:
         fd = self._open(entry, files.CHANGE)
@@ -139,7 +139,7 @@ class Documents:
         except Irregular:
             self.forget(entry)
             self.quarantine(path)
-            raise not_found() from None
+            raise no_conversation() from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
         self._catalog.update(entry, **changes, next_position=max(found.next_position, entry.next_position))
 
@@ -227,12 +227,7 @@ class Documents:
         with entry.lock or self._catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
-                new = 0
-                for message in messages:
-                    if message.id:
-                        check_reserved(message.id, entry.number, message_id(entry, entry.next_position))
-                    else:
-                        new += 1
+                new = positions_wanted(messages, entry.number, entry.next_position)
                 position = self._catalog.take_positions(entry, new) if new else 0
                 if not messages:
                     return []
@@ -280,8 +275,3 @@ class Documents:
 def _is_closed(fd: int, entry: Entry) -> bool:
     """Say whether a file ends as it must: a power cut may leave what an append wrote without its size and time."""
     return files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING
-
-
-def not_found() -> NotFound:
-    """Return the error for a conversation that is not there."""
-    return NotFound("There is no such conversation.")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
+from self_agent.models import Message, first_of, number_of, position_of, summary_of
 from self_agent.storage.rows import fields_of, from_rows, is_sound
 
 OPENING = b',"messages": ['
@@ -155,13 +155,13 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
             hidden += 1
             continue
         summary = fields["content"]
-        first = first or beginning(fields["role"], fields["content"])
+        first = first or first_of(fields["role"], fields["content"])
     if len(ids) != total:
         raise Irregular
-    top = max(ids, default=0) & MAX_POSITION
+    top = position_of(max(ids, default=0))
     if role == "user":
         top += 1  # may have been announced as the id of the reply that a crash cut off
-    return Facts(total, hidden, top + 1, first, summary[:SUMMARY_LENGTH], last)
+    return Facts(total, hidden, top + 1, first, summary_of(summary), last)
 
 
 def is_regular(fields: Any, number: int) -> bool:
@@ -169,7 +169,7 @@ def is_regular(fields: Any, number: int) -> bool:
     try:
         return (
             type(fields["id"]) is int
-            and fields["id"] >> POSITION_BITS == number
+            and number_of(fields["id"]) == number
             and type(fields["role"]) is str
             and type(fields["content"]) is str
             and type(fields["timestamp"]) is str
@@ -179,11 +179,6 @@ def is_regular(fields: Any, number: int) -> bool:
         )
     except (KeyError, TypeError):
         return False
-
-
-def beginning(role: str, content: str) -> str:
-    """Return what a message gives to name its conversation: the start of a user's words."""
-    return content[:NAME_LENGTH] if role == "user" else ""
 
 
 # --- changing single lines of a document without parsing the others
@@ -227,9 +222,9 @@ def changed(fields: Fields, changes: Mapping[str, Any]) -> Fields:
 def names_of(data: bytes) -> tuple[str, str]:
     """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
     header_end = data.index(b"\n")
-    first = next(filter(None, (beginning(f["role"], f["content"]) for f in _visible_forward(data, header_end))), "")
+    first = next(filter(None, (first_of(f["role"], f["content"]) for f in _visible_forward(data, header_end))), "")
     summary = next((f["content"] for f in _visible_backward(data, header_end)), "")
-    return first, summary[:SUMMARY_LENGTH]
+    return first, summary_of(summary)
 
 
 def _visible_forward(data: bytes, header_end: int) -> Iterator[Fields]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core import clock, files
 from core.errors import NotFound, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, Message, number_of
+from self_agent.models import MAX_NUMBER, Message, number_of, position_of
 from self_agent.storage.json_files import reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog, Entry
 from self_agent.storage.json_files.checkpoints import Partial, Partials
@@ -184,7 +184,7 @@ def _recover(path: Path, partial: Partial | None, catalog: Catalog, documents: D
 
 
 def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents: Documents) -> None:
-    catalog.update(entry, next_position=max(entry.next_position, (reply.id & MAX_POSITION) + 1))
+    catalog.update(entry, next_position=max(entry.next_position, position_of(reply.id) + 1))
     if not reply.content:
         return
     if documents.use(entry, reading.find, documents.tables, reply.id) is None:

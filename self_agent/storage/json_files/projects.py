@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from core import clock, files
-from core.errors import NotFound
 from self_agent.models import MAX_NUMBER, Project
+from self_agent.storage.base import no_project
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Ledger:
     def _known(self, project_id: int) -> Project:
         project = self._projects.get(project_id)
         if project is None:
-            raise NotFound("There is no such project.")
+            raise no_project()
         return project
 
     def _write(self, projects: dict[int, Project], last_project: int, last_number: int = 0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.files import read_at
-from self_agent.models import MAX_POSITION, Message
+from self_agent.models import Message, position_of
 from self_agent.storage.json_files.catalog import Entry
 from self_agent.storage.json_files.line_table import LineTables
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, find_line, load, visible
@@ -54,7 +54,7 @@ def find(entry: Entry, fd: int, tables: LineTables, message_id: int) -> Message 
     data = b""
     if entry.size > _SMALL:  # a line is mostly where its position says
         table = tables.get(entry.number, fd, entry.size)
-        middle = min(message_id & MAX_POSITION, entry.total)
+        middle = min(position_of(message_id), entry.total)
         start = table[max(0, middle - _NEAR)] - 1
         data = read_at(fd, table[min(entry.total, middle + _NEAR)] - start, start)
     line = find_line(data, message_id)

@@ -10,7 +10,7 @@ import json
 from typing import Any, NamedTuple, TypeGuard
 
 from core import clock
-from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, POSITION_BITS
+from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, id_at, number_of, position_of
 from self_agent.storage.json_files.lines import (
     CLOSING,
     SEPARATOR,
@@ -140,7 +140,7 @@ def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
     time = header["created_at"]
     for fields, position in zip(found.messages, _positions(found.messages), strict=True):
         time = clock.normalize_or(fields.get("timestamp"), time)
-        pieces += [_line({**fields, "id": number << POSITION_BITS | position, "timestamp": time}), SEPARATOR]
+        pieces += [_line({**fields, "id": id_at(number, position), "timestamp": time}), SEPARATOR]
     pieces[-1] = CLOSING if found.messages else CLOSING[1:]
     return pieces if found.messages else [pieces[0], CLOSING]
 
@@ -156,7 +156,7 @@ def _positions(messages: list[Fields]) -> list[int]:
     used: set[int] = set()
     for fields in messages:
         found = fields.get("id")
-        position = found & MAX_POSITION if is_number(found) and found >> POSITION_BITS else 0
+        position = position_of(found) if is_number(found) and number_of(found) else 0
         kept.append(0 if position in used else position)
         used.add(position)
     top = max(used, default=0)
@@ -167,7 +167,7 @@ def _positions(messages: list[Fields]) -> list[int]:
 
 def is_number(value: Any) -> TypeGuard[int]:
     """Say whether a value can be a number of a conversation, a project or a message."""
-    return type(value) is int and 0 < value <= MAX_NUMBER << POSITION_BITS | MAX_POSITION
+    return type(value) is int and 0 < value <= id_at(MAX_NUMBER, MAX_POSITION)
 
 
 def text_or_none(value: Any) -> str | None:

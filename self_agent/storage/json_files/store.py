@@ -9,13 +9,13 @@ from typing import Any
 
 from core import clock
 from core.errors import AppError, NotFound, StorageError
-from self_agent.models import Conversation, Message, Page, Project, number_of
-from self_agent.storage.base import Store
+from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
+from self_agent.storage.base import Store, closed, no_conversation, no_message
 from self_agent.storage.json_files import lines as document
 from self_agent.storage.json_files import opening, reading, snapshot
-from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack
+from self_agent.storage.json_files.catalog import Catalog, Entry, pack
 from self_agent.storage.json_files.checkpoints import Partials
-from self_agent.storage.json_files.documents import CLOSED, Documents, not_found
+from self_agent.storage.json_files.documents import Documents
 from self_agent.storage.json_files.entry import shared, with_header
 from self_agent.storage.json_files.folder import Layout
 from self_agent.storage.json_files.ownership import Ownership
@@ -139,7 +139,7 @@ class JsonFileStore(Store):
 
     def reserve(self, conversation_id: str) -> int:
         entry = self._entry(conversation_id)
-        return message_id(entry, self._catalog.take_positions(entry, 1))
+        return id_at(entry.number, self._catalog.take_positions(entry, 1))
 
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         return self._documents.append(self._entry(conversation_id), messages)
@@ -231,7 +231,7 @@ class JsonFileStore(Store):
             self._closing.set()
             self._thread.join()
             if self._refusal is None:
-                self._refusal = CLOSED
+                self._refusal = closed().message
                 self._is_usable = False
                 self._documents.is_closed = True  # for those that wait for a lock
                 self._catalog.wait_for_holders()
@@ -250,10 +250,5 @@ class JsonFileStore(Store):
         catalog = self._catalog if self._is_usable else self._ready_catalog()
         entry = catalog.get(conversation_id)
         if entry is None:
-            raise not_found()
+            raise no_conversation()
         return entry
-
-
-def no_message() -> NotFound:
-    """Return the error for a message that is not there."""
-    return NotFound("There is no such message.")
