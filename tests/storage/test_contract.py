@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from core.errors import Conflict, NotFound, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
+from tests.storage.samples import full_message
 
 
 def user(text: str) -> Message:
@@ -72,6 +74,24 @@ def test_append_fills_in_messages(store: Store) -> None:
     assert stored[0].id < stored[1].id
     assert stored[0].timestamp < stored[1].timestamp
     assert stored[1].content == full.content
+
+
+def test_every_field_is_kept(store: Store) -> None:
+    """A message with a value in each field that there is comes back whole, the hidden one with its other fields."""
+    store.create("c", "u")
+    whole = full_message(store.reserve("c"))
+    assert store.append("c", replace(whole, is_deleted=False)) == [replace(whole, is_deleted=False)]
+    assert store.message(whole.id) == replace(whole, is_deleted=False)
+
+
+def test_appended_hidden_stays_hidden(store: Store) -> None:
+    """A message that is hidden when it is appended is stored, and counts for nothing."""
+    store.create("c", "u")
+    store.append("c", user("shown"), Message("assistant", "hidden", is_deleted=True))
+    assert texts(store.messages("c")) == texts(store.latest("c", 5)) == ["shown"]
+    found = store.get("c")
+    assert found
+    assert (found.count, found.summary) == (1, "shown")
 
 
 def test_append_of_nothing(store: Store) -> None:

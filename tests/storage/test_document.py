@@ -8,7 +8,7 @@ from self_agent.models import Message
 from self_agent.storage.json_files import lines as document
 from self_agent.storage.json_files.lines import CLOSING, Facts, Irregular
 from self_agent.storage.json_files.salvage import regular, salvage
-from self_agent.storage.rows import from_fields
+from self_agent.storage.rows import from_rows
 
 TIME = "2025-04-30T10:00:01.000000Z"
 ID = 1 << 20 | 1
@@ -40,7 +40,7 @@ def made(*lines: bytes) -> bytes:
 def test_line_of_a_message(message: Message, expected: str) -> None:
     """A line holds what the message has, unescaped, and is read back as the same message."""
     assert document.message_line(message).decode() == expected
-    assert from_fields(document.load(expected.encode())) == message
+    assert from_rows([document.load(expected.encode())]) == [message]
 
 
 def test_odd_values_are_kept_somehow() -> None:
@@ -53,7 +53,7 @@ def test_odd_values_are_kept_somehow() -> None:
 
 def test_unknown_fields_are_skipped() -> None:
     """A field that a later version added does not keep a message from being read."""
-    assert from_fields({"role": "user", "content": "x", "later": 1}) == Message("user", "x")
+    assert from_rows([{"role": "user", "content": "x", "later": 1}]) == [Message("user", "x")]
 
 
 def test_survey_of_a_document() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import StorageError
 from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Message, Page, first_of, summary_of
 from self_agent.storage.base import full, taken
-from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH
+from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, Fields
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 
@@ -79,10 +79,13 @@ def pack(created_at: str, first: str, summary: str) -> str:
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
     """Return the three texts of an entry as one after messages were appended."""
-    summary = summary_of(messages[-1].content)
+    shown = [message for message in messages if not message.is_deleted]
+    if not shown:
+        return texts
+    summary = summary_of(shown[-1].content)
     if first_length := ord(texts[TIMESTAMP_LENGTH]):
         return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
-    first = next(filter(None, (first_of(m.role, m.content) for m in messages)), "")
+    first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
     return pack(texts[:TIMESTAMP_LENGTH], first, summary)
 
 
@@ -212,10 +215,12 @@ class Catalog:
             if "updated_at" in changes and not entry.is_gone:
                 self._put_in_order(entry)
 
-    def appended(self, entry: Entry, count: int, status: os.stat_result, updated_at: str, texts: str) -> None:
-        """Do as `update` does, only faster, after `count` messages were appended."""
+    def appended(self, entry: Entry, rows: list[Fields], status: os.stat_result, updated_at: str, texts: str) -> None:
+        """Do as `update` does, only faster, after messages were appended."""
         with self._lock:
-            entry.total += count
+            for row in rows:
+                entry.total += 1
+                entry.hidden += "is_deleted" in row
             entry.size = status.st_size
             entry.mtime_ns = status.st_mtime_ns
             entry.updated_at = updated_at

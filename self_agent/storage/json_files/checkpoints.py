@@ -19,7 +19,7 @@ from core.errors import StorageError
 from self_agent.models import Message
 from self_agent.storage.json_files.folder import Layout
 from self_agent.storage.json_files.lines import dump, message_line
-from self_agent.storage.rows import from_fields
+from self_agent.storage.rows import from_rows
 
 CUT_OFF = "the server stopped before the reply was finished"
 
@@ -86,7 +86,7 @@ def read_partial(data: bytes) -> Partial | None:
         conversation_id = fields.pop("conversation_id")
         if [type(fields[name]) for name in ("id", "role", "timestamp")] != [int, str, str]:
             return None
-        reply = from_fields({**fields, "incomplete": True, "error": CUT_OFF})
+        [reply] = from_rows([{**fields, "incomplete": True, "error": CUT_OFF}])
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     pieces = []

@@ -247,7 +247,7 @@ class Documents:
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
                     self.tables.extend(entry.number, start, [len(line) for line in lines])
-                self._catalog.appended(entry, len(lines), status, updated_at, texts)
+                self._catalog.appended(entry, rows, status, updated_at, texts)
                 return stored
             finally:
                 os.close(fd)

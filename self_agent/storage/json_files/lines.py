@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from self_agent.models import Message, first_of, number_of, position_of, summary_of
-from self_agent.storage.rows import fields_of, from_rows, is_sound
+from self_agent.storage.rows import from_rows, is_sound, row_of
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -58,7 +58,7 @@ def header_line(header: Mapping[str, Any]) -> bytes:
 
 def message_line(message: Message) -> bytes:
     """Return the line of a message; what it does not have is left out."""
-    return dump(fields_of(message, message.id, message.timestamp))
+    return dump(row_of(message, message.id, message.timestamp))
 
 
 def ending(lines: Iterable[bytes], *, first: bool) -> bytes:

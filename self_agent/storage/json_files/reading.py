@@ -7,7 +7,7 @@ from self_agent.models import Message, position_of
 from self_agent.storage.json_files.catalog import Entry
 from self_agent.storage.json_files.line_table import LineTables
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, find_line, load, visible
-from self_agent.storage.rows import from_fields, from_rows
+from self_agent.storage.rows import from_rows
 
 _SMALL = 1 << 16  # bytes; a file up to this size is read as a whole, which costs less than being clever
 _FIRST_BLOCK = 1 << 14  # bytes of the tail read first; then four times as many, …
@@ -61,7 +61,7 @@ def find(entry: Entry, fd: int, tables: LineTables, message_id: int) -> Message 
     if line is None:
         data = whole(entry, fd)
         line = find_line(data, message_id)
-    return from_fields(load(data[line[0] : line[1]])) if line else None
+    return from_rows([load(data[line[0] : line[1]])])[0] if line else None
 
 
 def whole(entry: Entry, fd: int) -> bytes:

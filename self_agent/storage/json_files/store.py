@@ -20,7 +20,7 @@ from self_agent.storage.json_files.entry import shared, with_header
 from self_agent.storage.json_files.folder import Layout
 from self_agent.storage.json_files.ownership import Ownership
 from self_agent.storage.json_files.projects import Ledger
-from self_agent.storage.rows import from_fields
+from self_agent.storage.rows import from_rows
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class JsonFileStore(Store):
         changed = self._change_messages(number_of(message_id), [message_id], changes)
         if not changed:
             raise no_message()
-        return from_fields(changed[0])
+        return from_rows(changed)[0]
 
     def hide(self, message_ids: list[int]) -> int:
         self._ready_catalog()

@@ -1,0 +1,35 @@
+"""Values that differ from every default, made from the types, so that a field that is added is tested at once."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from self_agent.models import Message
+from self_agent.storage.rows import kinds_of
+
+_SAMPLES: dict[type, list[Any]] = {
+    str: ["some text", "another"],
+    int: [7, 8],
+    bool: [True, False],
+    list: [[{"is_deleted": True, "你好": [1.5, None]}]],
+    dict: [{"n": {"is_deleted": True}}],
+    tuple: [("one", "two")],
+}
+
+
+def samples(cls: type, **known: Any) -> dict[str, Any]:
+    """Return a value for every field of a dataclass that is not its default; `known` are given instead."""
+    kinds = kinds_of(cls)
+    return {item.name: known.get(item.name) or _sample(kinds[item.name], item.default) for item in fields(cls)}
+
+
+def _sample(kinds: tuple[type, ...], default: Any) -> Any:
+    choices = [value for kind in kinds for value in _SAMPLES.get(kind, []) if default is MISSING or value != default]
+    assert choices, f"there is no sample of any of {kinds}"
+    return choices[0]
+
+
+def full_message(message_id: int) -> Message:
+    """Return a message that has a value in every field."""
+    return Message(**samples(Message, id=message_id, role="assistant", timestamp="2025-04-30T10:00:01.000000Z"))
