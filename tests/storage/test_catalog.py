@@ -11,8 +11,9 @@ import pytest
 from core.errors import StorageError
 from self_agent.models import MAX_NUMBER, Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.catalog import Catalog, Entry, pack
-from self_agent.storage.json_files.line_table import LineTables, scan
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import Entry, pack
+from self_agent.storage.json_files.reading import LineTables, scan
 
 Open = Callable[[], JsonFileStore]
 

@@ -15,7 +15,7 @@ import pytest
 from core.errors import NotFound, StartupError, StorageError, StorageFull
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files.lines import ending, header_line, message_line
 from tests.storage.conftest import Refusing
 
 Open = Callable[[], JsonFileStore]
@@ -91,10 +91,10 @@ def test_kept_deletion_is_marked(open_store: Open, folder: Path) -> None:
 def test_long_conversation_reads_few_bytes(open_store: Open, folder: Path) -> None:
     """The tail, a page and a single message of a long conversation are right, in any state of the caches."""
     (folder / "conversations").mkdir(parents=True)
-    lines = [document.message_line(Message("user", f"m{n} " + "x" * 50, 1 << 20 | n + 1, TIME)) for n in range(5000)]
+    lines = [message_line(Message("user", f"m{n} " + "x" * 50, 1 << 20 | n + 1, TIME)) for n in range(5000)]
     header = {"conversation_id": "c", "number": 1, "user_id": "u", "name": None, "system_prompt": None, "model": None}
     header |= {"project_id": 0, "created_at": TIME, "updated_at": TIME}
-    (folder / "conversations" / "c.json").write_bytes(document.header_line(header) + document.ending(lines, first=True))
+    (folder / "conversations" / "c.json").write_bytes(header_line(header) + ending(lines, first=True))
     store = open_store()
     everything = store.messages("c")
     assert len(everything) == 5000
@@ -223,11 +223,11 @@ def test_closing_frees_the_folder(open_store: Open, folder: Path) -> None:
     """A closed store leaves neither lock nor pid; one that failed to open leaves no lock either."""
     open_store().close()
     assert not (folder / ".lock.pid").exists()
-    (folder / "partial").rmdir()
-    (folder / "partial").write_text("in the way")
+    (folder / "checkpoints").rmdir()
+    (folder / "checkpoints").write_text("in the way")
     with pytest.raises(StartupError, match="cannot be used"):
         JsonFileStore(folder)
-    (folder / "partial").unlink()
+    (folder / "checkpoints").unlink()
     assert open_store().ready()
 
 

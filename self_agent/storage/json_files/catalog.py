@@ -4,95 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 from typing import Any
 
 from core.errors import StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Message, Page, first_of, summary_of
+from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Page
 from self_agent.storage.base import full, taken
-from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, Fields
+from self_agent.storage.json_files.entry import Entry
+from self_agent.storage.json_files.lines import Fields
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One conversation: what is shown of it, what is known of its file, and its lock.
-
-    The fields that come first, up to `mtime_ns`, are the row of the snapshot, in this order.
-    """
-
-    id: str
-    number: int
-    user_id: str
-    title: str | None
-    system_prompt: str | None
-    model: str | None
-    project_id: int
-    updated_at: str
-    texts: str  # see `pack`
-    total: int = 0  # lines of messages in the document
-    hidden: int = 0  # of these, deleted ones
-    next_position: int = 1
-    size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
-    mtime_ns: int = 0
-    lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
-    is_checked: bool = False  # the end of the file was looked at since the start, see `documents._is_closed`
-    is_torn: bool = False  # an append failed and could not be undone: cut the file before touching it
-    is_gone: bool = False  # removed from the catalog while somebody waited for the lock
-
-    @property
-    def count(self) -> int:
-        """How many messages are shown."""
-        return self.total - self.hidden
-
-    @property
-    def created_at(self) -> str:
-        """When the conversation was created."""
-        return self.texts[:TIMESTAMP_LENGTH]
-
-    def conversation(self) -> Conversation:
-        """Return what a use case may see."""
-        created_at, first, summary = unpack(self.texts)
-        return Conversation(
-            self.id,
-            self.number,
-            self.user_id,
-            created_at,
-            self.updated_at,
-            self.title,
-            self.system_prompt,
-            self.model,
-            self.project_id,
-            self.total - self.hidden,
-            first,
-            summary,
-        )
-
-
-def pack(created_at: str, first: str, summary: str) -> str:
-    """Keep three texts of an entry as one: two objects less each, an eighth of the whole catalog."""
-    return f"{created_at}{chr(len(first))}{first}{summary}"
-
-
-def with_appended(texts: str, messages: Sequence[Message]) -> str:
-    """Return the three texts of an entry as one after messages were appended."""
-    shown = [message for message in messages if not message.is_deleted]
-    if not shown:
-        return texts
-    summary = summary_of(shown[-1].content)
-    if first_length := ord(texts[TIMESTAMP_LENGTH]):
-        return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
-    first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
-    return pack(texts[:TIMESTAMP_LENGTH], first, summary)
-
-
-def unpack(texts: str) -> tuple[str, str, str]:
-    """Return what `pack` was given."""
-    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
-    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
 
 
 class Catalog:

@@ -17,25 +17,25 @@ import orjson
 from core import files
 from core.errors import StorageError
 from self_agent.models import Message
-from self_agent.storage.json_files.folder import Layout
+from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import dump, message_line
 from self_agent.storage.rows import from_rows
 
 CUT_OFF = "the server stopped before the reply was finished"
 
 
-class Partial(NamedTuple):
+class Checkpoint(NamedTuple):
     """What a crash left of a reply."""
 
     conversation_id: str
     reply: Message
 
 
-class Partials:
+class Checkpoints:
     """The checkpoints; the caller holds the conversation's lock."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         self._current: dict[str, int] = {}  # the message that a conversation's file is of
         self._broken: set[str] = set()  # conversations whose file lacks a piece that could not be written
 
@@ -57,7 +57,7 @@ class Partials:
             raise
 
     def _write(self, conversation_id: str, starts: Message | None, text: str) -> None:
-        path = self._layout.partial_reply(conversation_id)
+        path = self._folder.checkpoint(conversation_id)
         if starts is None:
             files.add_to_file(path, dump(text) + b"\n")
             return
@@ -68,17 +68,17 @@ class Partials:
         """Remove a checkpoint, if there is one."""
         self._broken.discard(conversation_id)
         if self._current.pop(conversation_id, None) is not None:
-            files.forget_file(self._layout.partial_reply(conversation_id))
+            files.forget_file(self._folder.checkpoint(conversation_id))
 
-    def left_over(self) -> Iterator[tuple[Path, Partial | None]]:
+    def left_over(self) -> Iterator[tuple[Path, Checkpoint | None]]:
         """Yield the files that a crash left, each with what can be read of it."""
-        for path in filter(Path.is_file, sorted(self._layout.partial.glob("*.jsonl"))):
+        for path in filter(Path.is_file, sorted(self._folder.checkpoints.glob("*.jsonl"))):
             with files.storage_errors():
                 data = path.read_bytes()
-            yield path, read_partial(data)
+            yield path, read_checkpoint(data)
 
 
-def read_partial(data: bytes) -> Partial | None:
+def read_checkpoint(data: bytes) -> Checkpoint | None:
     """Read a checkpoint as far as it is whole, or None. The reply is marked as cut off."""
     lines = data.split(b"\n")[:-1]  # what follows the last line break is torn
     try:
@@ -94,4 +94,4 @@ def read_partial(data: bytes) -> Partial | None:
         for line in lines[1:]:
             pieces.append(orjson.loads(line))
     text = "".join(piece for piece in pieces if isinstance(piece, str))
-    return Partial(str(conversation_id), replace(reply, content=text))
+    return Checkpoint(str(conversation_id), replace(reply, content=text))

@@ -18,14 +18,33 @@ from core import files
 from core.errors import StorageError
 from self_agent.models import Message
 from self_agent.storage.base import closed, no_conversation
-from self_agent.storage.json_files import lines as document
-from self_agent.storage.json_files.catalog import Catalog, Entry, pack, with_appended
-from self_agent.storage.json_files.entry import entry_of, header_of, read_entry, read_file, with_header
-from self_agent.storage.json_files.folder import Layout
-from self_agent.storage.json_files.line_table import LineTables
-from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
-from self_agent.storage.json_files.projects import Ledger
-from self_agent.storage.json_files.reading import whole
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import (
+    Entry,
+    entry_of,
+    header_of,
+    pack,
+    read_entry,
+    read_file,
+    with_appended,
+    with_header,
+)
+from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.lines import (
+    CLOSING,
+    SEPARATOR,
+    Fields,
+    Irregular,
+    dump,
+    ending,
+    find_lines,
+    header_line,
+    load,
+    names_of,
+    with_lines,
+)
+from self_agent.storage.json_files.projects import Projects
+from self_agent.storage.json_files.reading import LineTables, whole
 from self_agent.storage.json_files.salvage import regular, salvage
 from self_agent.storage.rows import fill, from_rows, positions_wanted
 
@@ -50,11 +69,11 @@ _TAKEN_OVER = (  # of a file edited while the server runs; its owner and project
 class Documents:
     """The files of all conversations."""
 
-    def __init__(self, layout: Layout, catalog: Catalog, ledger: Ledger) -> None:
-        self._layout = layout
+    def __init__(self, folder: Folder, catalog: Catalog, projects: Projects) -> None:
+        self._folder = folder
         self._catalog = catalog
-        self._ledger = ledger
-        self._name_of = lru_cache(4096)(layout.document_name)
+        self._projects = projects
+        self._name_of = lru_cache(4096)(folder.document_name)
         self.tables = LineTables()
         self.is_closed = False
 
@@ -112,7 +131,7 @@ class Documents:
         try:
             return files.open_file(self._name_of(entry.id), flags)
         except FileNotFoundError:
-            if not self._layout.conversations.is_dir():
+            if not self._folder.conversations.is_dir():
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
@@ -130,7 +149,7 @@ class Documents:
     def _read_again(self, entry: Entry) -> None:
         """Take over what somebody else made of a file; set it aside if it is no document any more."""
         self.tables.drop(entry.number)
-        path = self._layout.document(entry.id)
+        path = self._folder.document(entry.id)
         files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
             found = self._read_known(path, entry)
@@ -152,14 +171,14 @@ class Documents:
 
     def forget(self, entry: Entry) -> None:
         """Take a conversation out of the catalog for good; its number is remembered."""
-        self._ledger.keep_number(entry.number, self._catalog.last_number)
+        self._projects.keep_number(entry.number, self._catalog.last_number)
         self._catalog.remove(entry)
         self.tables.drop(entry.number)
 
     def quarantine(self, path: Path, *, keep: bool = False) -> None:
         """Move a file that cannot be read, or copy it with `keep`, to where a person will find it."""
         names = itertools.chain([path.name], (f"{path.stem}~{n}{path.suffix}" for n in itertools.count(1)))
-        target = next(self._layout.quarantine / name for name in names if not (self._layout.quarantine / name).exists())
+        target = next(self._folder.quarantine / name for name in names if not (self._folder.quarantine / name).exists())
         if keep:
             with files.storage_errors():
                 files.replace_file(target, [path.read_bytes()])
@@ -180,17 +199,17 @@ class Documents:
         if found.lost:
             self.quarantine(path, keep=True)
         pieces = regular(found, conversation_id, number)
-        status = files.replace_file(self._layout.document(conversation_id), pieces)
+        status = files.replace_file(self._folder.document(conversation_id), pieces)
         log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
         return entry_of(b"".join(pieces), status, conversation_id)
 
     def create(self, entry: Entry) -> None:
         """Write the file of a new conversation."""
-        path = self._layout.document(entry.id)
+        path = self._folder.document(entry.id)
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
         try:
-            status = files.replace_file(path, [document.header_line(header_of(entry)), CLOSING])
+            status = files.replace_file(path, [header_line(header_of(entry)), CLOSING])
         except StorageError:
             files.forget_file(path)  # the name may be there already, only not durably
             raise
@@ -199,7 +218,7 @@ class Documents:
     def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
         """Replace a document, and update the entry with `changes`."""
         self.tables.drop(entry.number)
-        status = files.replace_file(self._layout.document(entry.id), pieces)
+        status = files.replace_file(self._folder.document(entry.id), pieces)
         self._catalog.update(entry, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
@@ -211,9 +230,9 @@ class Documents:
                     pieces = with_header(whole(entry, fd), kept)
                 finally:
                     os.close(fd)
-                files.replace_file(self._layout.deleted_document(entry.id, entry.number), pieces)
-            self._ledger.keep_number(entry.number, self._catalog.last_number)
-            files.remove_file(self._layout.document(entry.id))
+                files.replace_file(self._folder.deleted_document(entry.id, entry.number), pieces)
+            self._projects.keep_number(entry.number, self._catalog.last_number)
+            files.remove_file(self._folder.document(entry.id))
             self.forget(entry)
 
     # --- messages
@@ -232,7 +251,7 @@ class Documents:
                 if not messages:
                     return []
                 rows = fill(messages, entry.number, position)
-                lines = list(map(document.dump, rows))
+                lines = list(map(dump, rows))
                 updated_at = entry.updated_at
                 for row in rows:
                     if row["timestamp"] > updated_at:
@@ -240,7 +259,7 @@ class Documents:
                 texts = with_appended(entry.texts, messages)
                 stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
-                data = document.ending(lines, first=not entry.total)
+                data = ending(lines, first=not entry.total)
                 entry.is_torn = True  # until we know better
                 status = files.overwrite_tail(fd, end, data, CLOSING)
                 entry.is_torn = False
@@ -257,18 +276,18 @@ class Documents:
         data = whole(entry, fd)
         changed: list[Fields] = []
         lines: dict[tuple[int, int], bytes] = {}
-        for start, end in document.find_lines(data, ids):
-            fields = document.load(data[start:end])
+        for start, end in find_lines(data, ids):
+            fields = load(data[start:end])
             if not fields.get("is_deleted"):
-                changed.append(document.changed(fields, changes))
-                lines[start, end] = document.dump(changed[-1])
+                changed.append({**fields, **changes})
+                lines[start, end] = dump(changed[-1])
         if changed:
             self._rewrite_lines(entry, data, lines, hidden=sum(bool(f.get("is_deleted")) for f in changed))
         return changed
 
     def _rewrite_lines(self, entry: Entry, data: bytes, lines: Mapping[tuple[int, int], bytes], *, hidden: int) -> None:
-        rewritten = document.with_lines(data, lines)
-        first, summary = document.names_of(rewritten)
+        rewritten = with_lines(data, lines)
+        first, summary = names_of(rewritten)
         self.rewrite(entry, [rewritten], hidden=entry.hidden + hidden, texts=pack(entry.created_at, first, summary))
 
 

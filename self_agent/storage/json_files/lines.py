@@ -214,11 +214,6 @@ def with_lines(data: bytes, lines: Mapping[tuple[int, int], bytes]) -> bytes:
     return b"".join([*pieces, view[done:]])
 
 
-def changed(fields: Fields, changes: Mapping[str, Any]) -> Fields:
-    """Return a message's fields with some set; those that only a later version knows are kept."""
-    return {**fields, **changes}
-
-
 def names_of(data: bytes) -> tuple[str, str]:
     """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
     header_end = data.index(b"\n")

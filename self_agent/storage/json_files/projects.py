@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 
 
-class Ledger:
+class Projects:
     """What belongs to the store as a whole; each change is one durable replacement of the file."""
 
     def __init__(self, path: Path) -> None:

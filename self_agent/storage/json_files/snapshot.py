@@ -15,7 +15,8 @@ from pathlib import Path
 import orjson
 
 from core import files
-from self_agent.storage.json_files.catalog import Catalog, Entry
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import Entry
 from self_agent.storage.json_files.folder import file_stem
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The store of JSON files: what the contract promises, in terms of documents, catalog, ledger and checkpoints."""
+"""The store of JSON files: what the contract promises, in terms of its documents, catalog, projects and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from core import clock
 from core.errors import AppError, NotFound, StorageError
 from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
 from self_agent.storage.base import Store, closed, no_conversation, no_message
-from self_agent.storage.json_files import lines as document
 from self_agent.storage.json_files import opening, reading, snapshot
-from self_agent.storage.json_files.catalog import Catalog, Entry, pack
-from self_agent.storage.json_files.checkpoints import Partials
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.checkpoints import Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import shared, with_header
-from self_agent.storage.json_files.folder import Layout
-from self_agent.storage.json_files.ownership import Ownership
-from self_agent.storage.json_files.projects import Ledger
+from self_agent.storage.json_files.entry import Entry, pack, shared, with_header
+from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.lines import Fields
+from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.rows import from_rows
 
 log = logging.getLogger(__name__)
@@ -36,12 +35,12 @@ class JsonFileStore(Store):
     """
 
     def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
-        self._layout = Layout.of(folder)
-        self._owner = Ownership(self._layout, lock_timeout)
+        self._folder = Folder(folder)
+        self._folder.own(lock_timeout)
         self._catalog = Catalog()
-        self._ledger = Ledger(self._layout.ledger)
-        self._documents = Documents(self._layout, self._catalog, self._ledger)
-        self._partials = Partials(self._layout)
+        self._projects = Projects(self._folder.projects)
+        self._documents = Documents(self._folder, self._catalog, self._projects)
+        self._checkpoints = Checkpoints(self._folder)
         self._loaded = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -53,7 +52,7 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
-            opening.open_folder(self._layout, self._catalog, self._ledger, self._documents, self._partials)
+            opening.open_folder(self._folder, self._catalog, self._projects, self._documents, self._checkpoints)
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -68,7 +67,7 @@ class JsonFileStore(Store):
         if not self._catalog.is_dirty:
             return
         try:
-            snapshot.save(self._layout.catalog, self._catalog)
+            snapshot.save(self._folder.catalog, self._catalog)
         except StorageError as error:
             log.warning("the snapshot of the catalog was not saved: %s", error.message)
 
@@ -132,7 +131,7 @@ class JsonFileStore(Store):
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         entry = self._entry(conversation_id)
         self._documents.remove(entry, {"is_deleted": True, "deleted_at": clock.now()} if keep else None)
-        self._partials.discard(conversation_id)
+        self._checkpoints.discard(conversation_id)
         return entry.count
 
     # --- messages
@@ -175,7 +174,7 @@ class JsonFileStore(Store):
             by_number.setdefault(number_of(each), []).append(each)
         return sum(len(self._change_messages(number, ids, {"is_deleted": True})) for number, ids in by_number.items())
 
-    def _change_messages(self, number: int, ids: list[int], changes: dict[str, Any]) -> list[document.Fields]:
+    def _change_messages(self, number: int, ids: list[int], changes: dict[str, Any]) -> list[Fields]:
         """Set fields of messages that are shown; return these. A conversation that is gone has none."""
         entry = self._catalog.by_number(number)
         if entry is None:
@@ -189,33 +188,33 @@ class JsonFileStore(Store):
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
         with self._documents.held(self._entry(conversation_id)):
-            self._partials.add(conversation_id, reply, text)
+            self._checkpoints.add(conversation_id, reply, text)
 
     def discard_checkpoint(self, conversation_id: str) -> None:
         self._ready_catalog()
-        self._partials.discard(conversation_id)
+        self._checkpoints.discard(conversation_id)
 
     # --- projects
 
     def create_project(self, user_id: str, name: str) -> Project:
         self._ready_catalog()
-        return self._ledger.create(user_id, name)
+        return self._projects.create(user_id, name)
 
     def projects(self, user_id: str) -> list[Project]:
         self._ready_catalog()
-        return self._ledger.of_user(user_id)
+        return self._projects.of_user(user_id)
 
     def project(self, project_id: int) -> Project | None:
         self._ready_catalog()
-        return self._ledger.get(project_id)
+        return self._projects.get(project_id)
 
     def rename_project(self, project_id: int, name: str) -> Project:
         self._ready_catalog()
-        return self._ledger.rename(project_id, name)
+        return self._projects.rename(project_id, name)
 
     def delete_project(self, project_id: int) -> None:
         self._ready_catalog()
-        self._ledger.delete(project_id)
+        self._projects.delete(project_id)
         self._catalog.leave_project(project_id)
 
     # --- the store itself
@@ -236,7 +235,7 @@ class JsonFileStore(Store):
                 self._documents.is_closed = True  # for those that wait for a lock
                 self._catalog.wait_for_holders()
                 self._save_snapshot()
-            self._owner.release()
+            self._folder.release()
 
     def _ready_catalog(self) -> Catalog:
         """Wait until the store is open. Raises StorageError when it is not, or not any more."""
