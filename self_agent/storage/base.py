@@ -29,15 +29,13 @@ class Store(ABC):
         conversation_id: str,
         user_id: str,
         *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
         created_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `created_at` is for one that is older than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` is for a conversation that is older
+        than this store; its messages bring their own timestamps.
         """
 
     @abstractmethod
@@ -56,7 +54,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `title`, `system_prompt`, `model`, `project_id`; `updated_at` becomes now."""
+        """Set any of `models.SETTABLE`; `updated_at` becomes now."""
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:

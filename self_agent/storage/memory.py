@@ -23,7 +23,7 @@ from self_agent.models import (
     summary_of,
 )
 from self_agent.storage.base import Store, closed, full, no_conversation, no_message, no_project, taken
-from self_agent.storage.rows import fill, from_rows, positions_wanted
+from self_agent.storage.rows import check_settable, fill, from_rows, positions_wanted
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -82,18 +82,14 @@ class MemoryStore(Store):
         conversation_id: str,
         user_id: str,
         *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
         created_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
+        check_settable(fields)
         if conversation_id in self._records:
             raise taken()
         now = created_at or clock.now()
-        conversation = Conversation(
-            conversation_id, next(self._numbers), user_id, now, now, title, system_prompt, model, project_id
-        )
+        conversation = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
         self._records[conversation_id] = Record(conversation)
         return conversation
 
@@ -118,6 +114,7 @@ class MemoryStore(Store):
 
     @_locked
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        check_settable(changes)
         return self._record(conversation_id).refresh(**changes, updated_at=clock.now())
 
     @_locked

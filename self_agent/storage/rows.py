@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from core import clock
-from self_agent.models import Message, id_at, number_of
+from self_agent.models import SETTABLE, Message, id_at, number_of
 
 REQUIRED = ("id", "role", "content", "timestamp")  # what every row has, in this order
 
@@ -27,6 +27,12 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def _plain(hint: Any) -> type:
     kind: type = get_origin(hint) or hint
     return kind
+
+
+def check_settable(names: Iterable[str]) -> None:
+    """Raise TypeError, for it is a bug, when one of these fields of a conversation cannot be set."""
+    if unknown := set(names) - SETTABLE.keys():
+        raise TypeError(f"what cannot be set on a conversation: {', '.join(sorted(unknown))}")
 
 
 _KINDS = kinds_of(Message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from self_agent.models import Message
+from self_agent.models import SETTABLE, Conversation, Message
 from self_agent.storage.rows import kinds_of
 
 _SAMPLES: dict[type, list[Any]] = {
@@ -33,3 +33,9 @@ def _sample(kinds: tuple[type, ...], default: Any) -> Any:
 def full_message(message_id: int) -> Message:
     """Return a message that has a value in every field."""
     return Message(**samples(Message, id=message_id, role="assistant", timestamp="2025-04-30T10:00:01.000000Z"))
+
+
+def settable() -> dict[str, Any]:
+    """Return a value for each field of a conversation that can be set."""
+    chosen = samples(Conversation, project_id=5)
+    return {name: chosen[name] for name in SETTABLE}

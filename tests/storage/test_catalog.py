@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StorageError
-from self_agent.models import MAX_NUMBER, Message
+from self_agent.models import MAX_NUMBER, SETTABLE, Message
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import Entry, pack
@@ -19,7 +19,7 @@ Open = Callable[[], JsonFileStore]
 
 
 def entry(name: str, number: int, updated: str = "") -> Entry:
-    return Entry(name, number, "u", None, None, None, 0, updated, pack("2025-04-30T10:00:01.000000Z", "", ""))
+    return Entry(name, number, "u", tuple(SETTABLE.values()), updated, pack("2025-04-30T10:00:01.000000Z", "", ""))
 
 
 def test_late_update_finds_its_place() -> None:
@@ -85,7 +85,7 @@ def test_bad_snapshot_costs_nothing(open_store: Open, folder: Path, damage: str)
             {
                 "cut": data[: len(data) // 2],
                 "garbage": b"\0" * 100,
-                "version": data.replace(b'"format": 1', b'"format": 0'),
+                "version": data.replace(b'"title"', b'"older"'),
                 "row": data.replace(b'["B",', b"["),
             }[damage]
         )

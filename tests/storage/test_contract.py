@@ -10,7 +10,7 @@ import pytest
 from core.errors import Conflict, NotFound, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
-from tests.storage.samples import full_message
+from tests.storage.samples import full_message, settable
 
 
 def user(text: str) -> Message:
@@ -32,6 +32,22 @@ def test_created_conversation_is_found(store: Store) -> None:
     assert (made.title, made.system_prompt, made.model, made.user_id) == ("t", "s", "m", "u")
     assert made.created_at == made.updated_at
     assert store.get("c") == store.by_number(made.number) == made
+
+
+def test_every_settable_field_is_kept(store: Store) -> None:
+    """Each field that can be set is kept, set at the creation or later; what cannot be set is a bug."""
+    chosen = settable()
+    made = store.create("c", "u", **chosen)
+    store.create("d", "u")
+    for name, value in chosen.items():
+        assert getattr(store.update("d", **{name: value}), name) == value
+    for conversation_id in "cd":
+        found = store.get(conversation_id)
+        assert {name: getattr(found, name) for name in chosen} == chosen
+    for use in (lambda: store.create("e", "u", count=5), lambda: store.update("c", number=5)):
+        with pytest.raises(TypeError):
+            use()
+    assert (store.get("e"), store.get("c")) == (None, made)
 
 
 def test_unknown_conversation_is_none(store: Store) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import StorageError
 from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Page
 from self_agent.storage.base import full, taken
-from self_agent.storage.json_files.entry import Entry
+from self_agent.storage.json_files.entry import PROJECT, Entry
 from self_agent.storage.json_files.lines import Fields
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
@@ -50,7 +50,7 @@ class Catalog:
             if project_id is None:
                 chosen, total = list(islice(reversed(order.values()), offset, stop)), len(order)
             else:
-                members = [entry for entry in reversed(order.values()) if entry.project_id == project_id]
+                members = [entry for entry in reversed(order.values()) if entry.settable[PROJECT] == project_id]
                 chosen, total = members[offset:stop], len(members)
             return Page([entry.conversation() for entry in chosen], total)
 
@@ -164,8 +164,8 @@ class Catalog:
         """Put the conversations of a project that is gone into none."""
         with self._lock:
             for entry in self._by_id.values():
-                if entry.project_id == project_id:
-                    entry.project_id = 0
+                if entry.settable[PROJECT] == project_id:
+                    entry.settable = entry.with_set({"project_id": 0})
             self.is_dirty = True
 
     def remove(self, entry: Entry) -> None:

@@ -20,9 +20,9 @@ from self_agent.models import Message
 from self_agent.storage.base import closed, no_conversation
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import (
+    PROJECT,
     Entry,
     entry_of,
-    header_of,
     pack,
     read_entry,
     read_file,
@@ -53,17 +53,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ATTEMPTS = 3  # at reading a document that another program keeps changing
-_TAKEN_OVER = (  # of a file edited while the server runs; its owner and project count from the next start on
-    "title",
-    "system_prompt",
-    "model",
-    "updated_at",
-    "texts",
-    "total",
-    "hidden",
-    "size",
-    "mtime_ns",
-)
+_TAKEN_OVER = ("updated_at", "texts", "total", "hidden", "size", "mtime_ns")  # of a file edited while the server runs
 
 
 class Documents:
@@ -160,7 +150,9 @@ class Documents:
             self.quarantine(path)
             raise no_conversation() from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
-        self._catalog.update(entry, **changes, next_position=max(found.next_position, entry.next_position))
+        changes["next_position"] = max(found.next_position, entry.next_position)
+        changes["settable"] = found.with_set({"project_id": entry.settable[PROJECT]})  # counts from the next start on
+        self._catalog.update(entry, **changes)
 
     def _read_known(self, path: Path, entry: Entry) -> Entry:
         try:
@@ -203,17 +195,18 @@ class Documents:
         log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
         return entry_of(b"".join(pieces), status, conversation_id)
 
-    def create(self, entry: Entry) -> None:
-        """Write the file of a new conversation."""
-        path = self._folder.document(entry.id)
+    def create(self, header: Fields) -> Entry:
+        """Write the file of a new conversation, and return its entry."""
+        path = self._folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
+        data = header_line(header) + CLOSING
         try:
-            status = files.replace_file(path, [header_line(header_of(entry)), CLOSING])
+            status = files.replace_file(path, [data])
         except StorageError:
             files.forget_file(path)  # the name may be there already, only not durably
             raise
-        entry.size, entry.mtime_ns = status.st_size, status.st_mtime_ns
+        return entry_of(data, status, header["conversation_id"])
 
     def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
         """Replace a document, and update the entry with `changes`."""

@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core import files
-from self_agent.models import Conversation, Message, first_of, summary_of
-from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, Fields, Irregular, header_line, parse_header, survey
+from self_agent.models import SETTABLE, Conversation, Message, first_of, summary_of
+from self_agent.storage.json_files.lines import (
+    ON_DISK,
+    TIMESTAMP_LENGTH,
+    Fields,
+    Irregular,
+    header_line,
+    parse_header,
+    survey,
+)
 from self_agent.storage.json_files.salvage import is_heading, salvage
+
+PROJECT = list(SETTABLE).index("project_id")  # in `Entry.settable`
 
 
 @dataclass(slots=True, eq=False)
@@ -26,10 +37,7 @@ class Entry:
     id: str
     number: int
     user_id: str
-    title: str | None
-    system_prompt: str | None
-    model: str | None
-    project_id: int
+    settable: tuple[Any, ...]  # see `shared`
     updated_at: str
     texts: str  # see `pack`
     total: int = 0  # lines of messages in the document
@@ -55,25 +63,35 @@ class Entry:
     def conversation(self) -> Conversation:
         """Return what a use case may see."""
         created_at, first, summary = unpack(self.texts)
-        return Conversation(
-            self.id,
-            self.number,
-            self.user_id,
-            created_at,
-            self.updated_at,
-            self.title,
-            self.system_prompt,
-            self.model,
-            self.project_id,
-            self.total - self.hidden,
-            first,
-            summary,
-        )
+        known = (self.id, self.number, self.user_id, created_at, self.updated_at)
+        values: tuple[Any, ...] = (*known, *self.settable, self.total - self.hidden, first, summary)
+        return Conversation(*values)
+
+    def with_set(self, changes: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return `settable` with some of its fields changed."""
+        return shared(changes.get(name, value) for name, value in zip(SETTABLE, self.settable, strict=True))
+
+
+def shared(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the values of `models.SETTABLE`, in this order, as the one tuple of all conversations that are like it."""
+    same: tuple[Any, ...] = _same(tuple(_same(tuple(value) if isinstance(value, list) else value) for value in values))
+    return same
+
+
+@lru_cache(1024, typed=True)
+def _same(value: Any) -> Any:
+    return value
 
 
 def pack(created_at: str, first: str, summary: str) -> str:
     """Keep three texts of an entry as one: two objects less each, an eighth of the whole catalog."""
     return f"{created_at}{chr(len(first))}{first}{summary}"
+
+
+def unpack(texts: str) -> tuple[str, str, str]:
+    """Return what `pack` was given."""
+    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
+    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
 
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
@@ -86,12 +104,6 @@ def with_appended(texts: str, messages: Sequence[Message]) -> str:
         return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
     first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
     return pack(texts[:TIMESTAMP_LENGTH], first, summary)
-
-
-def unpack(texts: str) -> tuple[str, str, str]:
-    """Return what `pack` was given."""
-    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
-    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
 
 
 # --- from and to documents
@@ -127,10 +139,7 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
         conversation_id,
         header["number"],
         sys.intern(header["user_id"]),
-        header["name"],
-        shared(header["system_prompt"]),
-        shared(header["model"]),
-        header["project_id"],
+        shared(header.get(ON_DISK[name], default) for name, default in SETTABLE.items()),
         max(header["updated_at"], facts.last_timestamp),
         pack(header["created_at"], facts.first, facts.summary),
         facts.total,
@@ -139,26 +148,6 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
         status.st_size,
         status.st_mtime_ns,
     )
-
-
-def shared(text: str | None) -> str | None:
-    """Return the one copy of a text that many conversations have."""
-    return None if text is None else sys.intern(text)
-
-
-def header_of(entry: Entry) -> Fields:
-    """Return the header of a new conversation's"""
-    return {
-        "conversation_id": entry.id,
-        "number": entry.number,
-        "user_id": entry.user_id,
-        "name": entry.title,
-        "system_prompt": entry.system_prompt,
-        "model": entry.model,
-        "project_id": entry.project_id,
-        "created_at": entry.created_at,
-        "updated_at": entry.updated_at,
-    }
 
 
 def with_header(data: bytes, changes: Mapping[str, Any]) -> list[bytes | memoryview]:

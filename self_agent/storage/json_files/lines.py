@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from self_agent.models import Message, first_of, number_of, position_of, summary_of
+from self_agent.models import SETTABLE, Message, first_of, number_of, position_of, summary_of
 from self_agent.storage.rows import from_rows, is_sound, row_of
 
 OPENING = b',"messages": ['
@@ -31,6 +31,9 @@ TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
 _DEEPEST = 100  # levels of lists and objects that are written; orjson itself gives up at 254
 _FEW = 8  # messages that are looked for one by one; more are found in one pass over the document
 _LINE = re.compile(rb'\n(\{"id":(\d+),)')
+
+
+ON_DISK = {name: "name" if name == "title" else name for name in SETTABLE}  # in the header
 
 
 class Irregular(ValueError):
@@ -49,6 +52,20 @@ class Facts(NamedTuple):
 
 
 # --- writing
+
+
+def header_of(
+    conversation_id: str, number: int, user_id: str, settable: Mapping[str, Any], created_at: str, updated_at: str
+) -> Fields:
+    """Return a header; what is not in `settable` has its default."""
+    return {
+        "conversation_id": conversation_id,
+        "number": number,
+        "user_id": user_id,
+        **{ON_DISK[name]: settable.get(name, default) for name, default in SETTABLE.items()},
+        "created_at": created_at,
+        "updated_at": updated_at,
+    }
 
 
 def header_line(header: Mapping[str, Any]) -> bytes:

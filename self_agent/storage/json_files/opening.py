@@ -21,7 +21,7 @@ from self_agent.storage.json_files import reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoint, Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import Entry, read_entry, read_header
+from self_agent.storage.json_files.entry import PROJECT, Entry, read_entry, read_header
 from self_agent.storage.json_files.folder import SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
 from self_agent.storage.json_files.lines import Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
@@ -168,9 +168,10 @@ def _settle(catalog: Catalog, projects: Projects) -> None:
     for entries in catalog.batches():
         for entry in entries:
             newest = max(newest, entry.updated_at)
-            if entry.project_id and projects.get(entry.project_id) is None:
-                projects.raise_project(entry.project_id)
-                entry.project_id = 0
+            project_id = entry.settable[PROJECT]
+            if project_id and projects.get(project_id) is None:
+                projects.raise_project(project_id)
+                entry.settable = entry.with_set({"project_id": 0})
     clock.not_before(newest)
 
 

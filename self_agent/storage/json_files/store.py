@@ -15,16 +15,15 @@ from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import Entry, pack, shared, with_header
+from self_agent.storage.json_files.entry import Entry, with_header
 from self_agent.storage.json_files.folder import Folder
-from self_agent.storage.json_files.lines import Fields
+from self_agent.storage.json_files.lines import ON_DISK, Fields, header_of
 from self_agent.storage.json_files.projects import Projects
-from self_agent.storage.rows import from_rows
+from self_agent.storage.rows import check_settable, from_rows
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
-_HEADER_NAMES = {"title": "name", "system_prompt": "system_prompt", "model": "model", "project_id": "project_id"}
 
 
 class JsonFileStore(Store):
@@ -78,29 +77,16 @@ class JsonFileStore(Store):
         conversation_id: str,
         user_id: str,
         *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
         created_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
+        check_settable(fields)
         catalog = self._ready_catalog()
         number = catalog.reserve_id(conversation_id)
         try:
             now = created_at or clock.now()
-            entry = Entry(
-                conversation_id,
-                number,
-                user_id,
-                title,
-                shared(system_prompt),
-                shared(model),
-                project_id,
-                now,
-                pack(now, "", ""),
-            )
-            self._documents.create(entry)
-            return catalog.add(entry)
+            header = header_of(conversation_id, number, user_id, fields, now, now)
+            return catalog.add(self._documents.create(header))
         finally:
             catalog.release_id(conversation_id)
 
@@ -118,12 +104,15 @@ class JsonFileStore(Store):
         return self._ready_catalog().page(user_id, project_id, offset, limit)
 
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        check_settable(changes)
         now = clock.now()
-        header = {_HEADER_NAMES[name]: value for name, value in changes.items()} | {"updated_at": now}
+        header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
             pieces = with_header(reading.whole(entry, fd), header)
-            self._documents.rewrite(entry, pieces, **changes, updated_at=max(now, entry.updated_at))
+            self._documents.rewrite(
+                entry, pieces, settable=entry.with_set(changes), updated_at=max(now, entry.updated_at)
+            )
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
