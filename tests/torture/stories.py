@@ -13,6 +13,7 @@ from self_agent.models import LOCAL_USER, Message
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.checkpoints import CUT_OFF
+from tests.storage.samples import said
 from tests.torture.disk import Event, Recorder
 
 Shown = tuple[int, str, str, Union[str, None]]  # id, role, content, error
@@ -126,7 +127,7 @@ STORIES: dict[str, tuple[Step, Step]] = {  # what happened before, and what the 
     "append to indented": (Session.indent, lambda s: s.append("a new line")),
     "take in old": (Session.put_old, Session.reopen),
     "repair": (Session.tear, Session.reopen),
-    "edit": (Session.nothing, lambda s: s.store.edit(s.last_id(), "edited")),
+    "edit": (Session.nothing, lambda s: s.store.edit(s.last_id(), said("edited"))),
     "hide": (Session.nothing, lambda s: s.store.hide([s.last_id()])),
     "rename": (Session.nothing, lambda s: s.store.update("c", title="a name")),
     "create": (Session.nothing, lambda s: s.store.create("f", LOCAL_USER)),
