@@ -13,6 +13,7 @@ import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tinydb import TinyDB
@@ -20,6 +21,7 @@ from tinydb import TinyDB
 from benchmarks.measuring import (
     CONTENT,
     MESSAGE,
+    TIME,
     connect,
     database,
     insert,
@@ -166,7 +168,7 @@ def change_rows(store: JsonFileStore, path: Path) -> Iterator[Row]:
     middle = entry.number << POSITION_BITS | CHANGED // 2
     contents = (CONTENT, CONTENT[::-1])  # of one length
     calls: dict[str, Call] = {
-        "edit": lambda n: store.edit(middle, contents[n % 2]),
+        "edit": lambda n: store.edit(middle, lambda message: replace(message, content=contents[n % 2], edited_at=TIME)),
         "rename": lambda n: store.update(path.stem, title=f"title {n:06}"),
     }
     for what, call in calls.items():

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from core import clock
 from core.errors import Conflict, InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.events import Chunk
@@ -85,11 +87,14 @@ class Conversations:
 
     def message(self, user_id: str, message_id: int, conversation_id: str | None = None) -> Message:
         """Return a message, which must be of that conversation if one is named."""
+        self._check_owner(user_id, message_id, conversation_id)
+        return self.store.message(message_id)
+
+    def _check_owner(self, user_id: str, message_id: int, conversation_id: str | None = None) -> None:
         conversation = self.store.by_number(number_of(message_id))
         if conversation is None or conversation_id not in (None, conversation.id):
             raise NotFound(f"message {message_id} does not exist")
         _owned(user_id, conversation)
-        return self.store.message(message_id)
 
     # --- changing
 
@@ -122,9 +127,14 @@ class Conversations:
 
     def edit_message(self, user_id: str, message_id: int, content: str) -> Message:
         """Replace the content of a user's message. Raises InvalidRequest for a message of another role."""
-        if self.message(user_id, message_id).role != "user":
-            raise InvalidRequest("only messages of role user can be edited")
-        return self.store.edit(message_id, _checked(content))
+
+        def change(message: Message) -> Message:
+            if message.role != "user":
+                raise InvalidRequest("only messages of role user can be edited")
+            return replace(message, content=_checked(content), edited_at=clock.now())
+
+        self._check_owner(user_id, message_id)
+        return self.store.edit(message_id, change)
 
     def delete_messages(self, user_id: str, message_ids: list[int]) -> int:
         """Delete messages of one's own; return how many there were. Unknown ids count for nothing."""

@@ -12,10 +12,13 @@ or `StorageError` when the disk refuses: then nothing has changed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from core.errors import Conflict, NotFound, StorageError
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
+
+Change = Callable[[Message], Message]
 
 
 class Store(ABC):
@@ -90,8 +93,12 @@ class Store(ABC):
         """Return one message; its conversation has the number `models.number_of(message_id)`."""
 
     @abstractmethod
-    def edit(self, message_id: int, content: str) -> Message:
-        """Replace the content of a message and set `edited_at`."""
+    def edit(self, message_id: int, change: Change) -> Message:
+        """Put what `change` makes of a message in its place, with the same id, role and timestamp, and return it.
+
+        No other write comes between. What `change` raises is passed on, and nothing has changed; it must not call
+        the store.
+        """
 
     @abstractmethod
     def hide(self, message_ids: list[int]) -> int:

@@ -22,8 +22,8 @@ from self_agent.models import (
     number_of,
     summary_of,
 )
-from self_agent.storage.base import Store, closed, full, no_conversation, no_message, no_project, taken
-from self_agent.storage.rows import check_settable, fill, from_rows, positions_wanted
+from self_agent.storage.base import Change, Store, closed, full, no_conversation, no_message, no_project, taken
+from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, positions_wanted
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -156,27 +156,27 @@ class MemoryStore(Store):
         return found[0]
 
     @_locked
-    def edit(self, message_id: int, content: str) -> Message:
-        return self._change(self.message(message_id), content=content, edited_at=clock.now())
+    def edit(self, message_id: int, change: Change) -> Message:
+        return self._replace(self.message(message_id), change)
 
     @_locked
     def hide(self, message_ids: list[int]) -> int:
-        hidden = 0
+        count = 0
         for message_id in message_ids:
             try:
-                self._change(self.message(message_id), is_deleted=True)
+                self._replace(self.message(message_id), hidden)
             except NotFound:
                 continue
-            hidden += 1
-        return hidden
+            count += 1
+        return count
 
-    def _change(self, message: Message, **changes: Any) -> Message:
+    def _replace(self, message: Message, change: Change) -> Message:
         record = self._numbered(number_of(message.id))
         assert record is not None
-        changed = replace(message, **changes)
-        record.messages[record.messages.index(message)] = changed
+        after = edited(message, change)
+        record.messages[record.messages.index(message)] = after
         record.refresh()
-        return changed
+        return after
 
     def _record(self, conversation_id: str) -> Record:
         record = self._records.get(conversation_id)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields, replace
 from operator import attrgetter
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -73,6 +73,25 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> list[Message]:
         message.__dict__.update(row)  # a default that is missing here is an attribute of the class
         messages.append(message)
     return messages
+
+
+def edited(message: Message, change: Callable[[Message], Message]) -> Message:
+    """Return what `change` makes of a message. Raises ValueError, for it is a bug, where it made another of it."""
+    after = change(message)
+    if (after.id, after.role, after.timestamp) != (message.id, message.role, message.timestamp):
+        raise ValueError("an edit keeps the id, the role and the timestamp of its message")
+    return after
+
+
+def hidden(message: Message) -> Message:
+    """Return a message as deleted."""
+    return replace(message, is_deleted=True)
+
+
+def with_message(row: dict[str, Any], message: Message) -> dict[str, Any]:
+    """Return the row of a message that has changed; fields that only a later version knows are kept."""
+    unknown = {name: value for name, value in row.items() if name not in _KINDS}
+    return row_of(message, message.id, message.timestamp) | unknown
 
 
 def fill(messages: Iterable[Message], number: int, position: int) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
+from core import clock
 from self_agent.models import SETTABLE, Conversation, Message
 from self_agent.storage.rows import kinds_of
 
@@ -39,3 +41,8 @@ def settable() -> dict[str, Any]:
     """Return a value for each field of a conversation that can be set."""
     chosen = samples(Conversation, project_id=5)
     return {name: chosen[name] for name in SETTABLE}
+
+
+def said(text: str) -> Callable[[Message], Message]:
+    """Return the change that an edit makes of a message."""
+    return lambda message: replace(message, content=text, edited_at=clock.now())

@@ -26,7 +26,7 @@ def test_late_update_finds_its_place() -> None:
     """An entry whose update is older than others' goes behind them."""
     catalog = Catalog()
     entries = [entry(name, n, f"{n}") for n, name in enumerate("abcd", 1)]
-    catalog.load(reversed(entries))
+    catalog.load({found.number: found for found in reversed(entries)})
     assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "c", "b", "a"]
     catalog.update(entries[0], updated_at="2")
     catalog.update(entries[1], updated_at="35")

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import Conflict, InvalidRequest, NotFound, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
-from tests.storage.samples import full_message, settable
+from tests.storage.samples import full_message, said, settable
 
 
 def user(text: str) -> Message:
@@ -153,7 +153,7 @@ def test_hidden_messages_are_gone(store: Store) -> None:
     with pytest.raises(NotFound):
         store.message(hidden[0])
     with pytest.raises(NotFound):
-        store.edit(hidden[0], "x")
+        store.edit(hidden[0], said("x"))
 
 
 def test_hide_many_over_conversations(store: Store) -> None:
@@ -169,15 +169,40 @@ def test_hide_many_over_conversations(store: Store) -> None:
 def test_edit_replaces_content(store: Store) -> None:
     """An edited message keeps its id, place and time, and says when it was edited; headings follow."""
     stored = fill(store, 3)
-    changed = store.edit(stored[0].id, "longer than it was before")
+    changed = store.edit(stored[0].id, said("longer than it was before"))
     assert (changed.id, changed.timestamp) == (stored[0].id, stored[0].timestamp)
     assert changed.edited_at
     assert store.message(stored[0].id) == changed
     assert store.messages("c") == [changed, *stored[1:]]
-    store.edit(stored[2].id, "last")
+    store.edit(stored[2].id, said("last"))
     found = store.get("c")
     assert found
     assert (found.first, found.summary) == ("longer tha", "last")
+
+
+def test_refused_edit_changes_nothing(store: Store) -> None:
+    """What the change raises is passed on, a change of what must stay is a bug, and either leaves all as it was."""
+    stored = fill(store, 2)
+    before = store.get("c")
+
+    def refuse(message: Message) -> Message:
+        assert message == stored[0]
+        raise InvalidRequest("no")
+
+    with pytest.raises(InvalidRequest):
+        store.edit(stored[0].id, refuse)
+    for kept in ({"id": stored[1].id}, {"role": "assistant"}, {"timestamp": "2025-04-30T10:00:01.000000Z"}):
+        with pytest.raises(ValueError, match="keeps"):
+            store.edit(stored[0].id, lambda message, kept=kept: replace(message, **kept))
+    assert store.messages("c") == stored
+    assert store.get("c") == before
+
+
+def test_edits_follow_each_other(store: Store) -> None:
+    """Of many edits of one message at once none is lost: each is shown what the one before it made."""
+    [stored] = fill(store, 1)
+    run_all(*[lambda: store.edit(stored.id, lambda m: replace(m, content=m.content + "+"))] * 8)
+    assert store.message(stored.id).content == "m0" + "+" * 8
 
 
 def test_message_by_its_id(store: Store) -> None:
@@ -188,7 +213,7 @@ def test_message_by_its_id(store: Store) -> None:
         with pytest.raises(NotFound):
             store.message(unknown)
         with pytest.raises(NotFound):
-            store.edit(unknown, "x")
+            store.edit(unknown, said("x"))
 
 
 def test_reserved_id_is_used_later(store: Store) -> None:

@@ -17,6 +17,7 @@ from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.lines import ending, header_line, message_line
 from tests.storage.conftest import Refusing
+from tests.storage.samples import said
 
 Open = Callable[[], JsonFileStore]
 
@@ -48,7 +49,7 @@ def test_everything_survives_restart(open_store: Open) -> None:
     project = store.create_project("u", "p")
     store.create("a", "u", title="t", system_prompt="s", model="m", project_id=project.id)
     stored = store.append("a", user("x"), Message("assistant", "y", sources=[{}]), user("z"))
-    store.edit(stored[0].id, "new")
+    store.edit(stored[0].id, said("new"))
     store.hide([stored[2].id])
     store.create("b", "u")
     before = (store.conversations("u"), store.messages("a"), store.projects("u"))
@@ -109,7 +110,7 @@ def test_long_conversation_reads_few_bytes(open_store: Open, folder: Path) -> No
     everything += store.append("c", *[user("x")] * 100, Message("assistant", "late", id=late))
     for index in (0, 1, 2500, 5000, -1, -2):
         assert store.message(everything[index].id) == everything[index]
-    everything[2500] = store.edit(everything[2500].id, "edited")
+    everything[2500] = store.edit(everything[2500].id, said("edited"))
     assert store.messages("c", offset=2499, limit=3) == everything[2499:2502]
     with pytest.raises(NotFound):
         store.message((1 << 20) + 1_000_000)
@@ -150,7 +151,7 @@ def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: R
     for use in (
         lambda: store.create("d", "u"),
         lambda: store.update("c", title="t"),
-        lambda: store.edit(stored[0].id, "y"),
+        lambda: store.edit(stored[0].id, said("y")),
         lambda: store.hide([stored[0].id]),
         lambda: store.delete("c", keep=True),
         lambda: store.delete("c"),
@@ -291,7 +292,7 @@ def test_unknown_fields_survive_changes(open_store: Open, folder: Path) -> None:
     path.write_text(
         path.read_text().replace('"content"', '"later":7,"content"').replace('"number"', '"more":8,"number"')
     )
-    store.edit(stored[0].id, "x")
+    store.edit(stored[0].id, said("x"))
     store.update("c", title="t")
     content = json.loads(path.read_bytes())
     assert (content["more"], content["messages"][0]["later"]) == (8, 7)

@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 from core import files
 from core.errors import StorageError
 from self_agent.models import Message
-from self_agent.storage.base import closed, no_conversation
+from self_agent.storage.base import Change, closed, no_conversation
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import (
+    CLOSED,
     PROJECT,
+    TORN,
+    UNSEEN,
     Entry,
     entry_of,
     pack,
@@ -46,7 +49,7 @@ from self_agent.storage.json_files.lines import (
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.reading import LineTables, whole
 from self_agent.storage.json_files.salvage import regular, salvage
-from self_agent.storage.rows import fill, from_rows, positions_wanted
+from self_agent.storage.rows import edited, fill, from_rows, positions_wanted, with_message
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +85,14 @@ class Documents:
         Raises NotFound when the conversation was removed meanwhile.
         """
         with entry.lock or self._catalog.lock_of(entry):
-            fd = self._open_known(entry, files.READ)
-            try:
-                return work(entry, fd, *args)
-            finally:
-                os.close(fd)
+            return self._on(entry, work, *args)
+
+    def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
+        fd = self._open_known(entry, files.READ)
+        try:
+            return work(entry, fd, *args)
+        finally:
+            os.close(fd)
 
     def _check(self, entry: Entry) -> None:
         """Look again after waiting for the lock."""
@@ -99,17 +105,15 @@ class Documents:
         for _ in range(_ATTEMPTS):
             if self.is_closed or entry.is_gone:
                 self._check(entry)
-            if entry.is_torn:
+            if entry.tail is TORN:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
-                if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
-                    if entry.is_checked:
-                        return fd
-                    if _is_closed(fd, entry):
-                        entry.is_checked = True
-                        return fd
+                is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
+                if is_known and (entry.tail is CLOSED or _is_closed(fd, entry)):
+                    entry.tail = CLOSED
+                    return fd
             except BaseException:
                 os.close(fd)
                 raise
@@ -134,7 +138,7 @@ class Documents:
                 files.cut_tail(fd, entry.size - len(CLOSING), CLOSING)
         finally:
             os.close(fd)
-        entry.is_torn = False
+        entry.tail = UNSEEN
 
     def _read_again(self, entry: Entry) -> None:
         """Take over what somebody else made of a file; set it aside if it is no document any more."""
@@ -218,11 +222,7 @@ class Documents:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
         with self.held(entry):
             if kept is not None:
-                fd = self._open_known(entry, files.READ)
-                try:
-                    pieces = with_header(whole(entry, fd), kept)
-                finally:
-                    os.close(fd)
+                pieces = with_header(self._on(entry, whole), kept)
                 files.replace_file(self._folder.deleted_document(entry.id, entry.number), pieces)
             self._projects.keep_number(entry.number, self._catalog.last_number)
             files.remove_file(self._folder.document(entry.id))
@@ -253,9 +253,9 @@ class Documents:
                 stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
                 data = ending(lines, first=not entry.total)
-                entry.is_torn = True  # until we know better
+                entry.tail = TORN  # until we know better
                 status = files.overwrite_tail(fd, end, data, CLOSING)
-                entry.is_torn = False
+                entry.tail = CLOSED
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
                     self.tables.extend(entry.number, start, [len(line) for line in lines])
@@ -264,24 +264,21 @@ class Documents:
             finally:
                 os.close(fd)
 
-    def change_messages(self, entry: Entry, fd: int, ids: list[int], changes: Mapping[str, Any]) -> list[Fields]:
-        """Set fields of those of the messages that are shown, and return these as they are now."""
+    def change_messages(self, entry: Entry, fd: int, ids: list[int], change: Change) -> list[Message]:
+        """Change those of the messages that are shown, and return these; what `change` raises leaves all as it was."""
         data = whole(entry, fd)
-        changed: list[Fields] = []
+        changed: list[Message] = []
         lines: dict[tuple[int, int], bytes] = {}
         for start, end in find_lines(data, ids):
-            fields = load(data[start:end])
-            if not fields.get("is_deleted"):
-                changed.append({**fields, **changes})
-                lines[start, end] = dump(changed[-1])
+            row = load(data[start:end])
+            if not row.get("is_deleted"):
+                changed.append(edited(from_rows([row])[0], change))
+                lines[start, end] = dump(with_message(row, changed[-1]))
         if changed:
-            self._rewrite_lines(entry, data, lines, hidden=sum(bool(f.get("is_deleted")) for f in changed))
+            rewritten = with_lines(data, lines)
+            hidden = entry.hidden + sum(message.is_deleted for message in changed)
+            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *names_of(rewritten)))
         return changed
-
-    def _rewrite_lines(self, entry: Entry, data: bytes, lines: Mapping[tuple[int, int], bytes], *, hidden: int) -> None:
-        rewritten = with_lines(data, lines)
-        first, summary = names_of(rewritten)
-        self.rewrite(entry, [rewritten], hidden=entry.hidden + hidden, texts=pack(entry.created_at, first, summary))
 
 
 def _is_closed(fd: int, entry: Entry) -> bool:

@@ -24,6 +24,7 @@ from self_agent.storage.json_files.lines import (
 )
 from self_agent.storage.json_files.salvage import is_heading, salvage
 
+UNSEEN, CLOSED, TORN = "unseen", "closed", "torn"
 PROJECT = list(SETTABLE).index("project_id")  # in `Entry.settable`
 
 
@@ -46,8 +47,7 @@ class Entry:
     size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
     mtime_ns: int = 0
     lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
-    is_checked: bool = False  # the end of the file was looked at since the start, see `documents._is_closed`
-    is_torn: bool = False  # an append failed and could not be undone: cut the file before touching it
+    tail: str = UNSEEN  # what is known of the end of the file, see `documents._open_known`
     is_gone: bool = False  # removed from the catalog while somebody waited for the lock
 
     @property

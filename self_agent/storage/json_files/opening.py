@@ -45,7 +45,7 @@ def open_folder(
     found = _Finds()
     with _no_collector():
         found.collect(folder, snapshot.load(folder.catalog))
-        catalog.load(found.entries.values())
+        catalog.load(found.entries)
     catalog.is_dirty = found.is_news
     for path in sorted(found.odd):
         _take_in(path, folder, catalog, documents)

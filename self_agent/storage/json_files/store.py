@@ -10,16 +10,16 @@ from typing import Any
 from core import clock
 from core.errors import AppError, NotFound, StorageError
 from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
-from self_agent.storage.base import Store, closed, no_conversation, no_message
+from self_agent.storage.base import Change, Store, closed, no_conversation, no_message
 from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
 from self_agent.storage.json_files.documents import Documents
 from self_agent.storage.json_files.entry import Entry, with_header
 from self_agent.storage.json_files.folder import Folder
-from self_agent.storage.json_files.lines import ON_DISK, Fields, header_of
+from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
-from self_agent.storage.rows import check_settable, from_rows
+from self_agent.storage.rows import check_settable, hidden
 
 log = logging.getLogger(__name__)
 
@@ -148,28 +148,26 @@ class JsonFileStore(Store):
             raise no_message()
         return found
 
-    def edit(self, message_id: int, content: str) -> Message:
-        changes = {"content": content, "edited_at": clock.now()}
+    def edit(self, message_id: int, change: Change) -> Message:
         self._ready_catalog()
-        changed = self._change_messages(number_of(message_id), [message_id], changes)
-        if not changed:
-            raise no_message()
-        return from_rows(changed)[0]
+        for message in self._change_messages(number_of(message_id), [message_id], change):
+            return message
+        raise no_message()
 
     def hide(self, message_ids: list[int]) -> int:
         self._ready_catalog()
         by_number: dict[int, list[int]] = {}
         for each in dict.fromkeys(message_ids):
             by_number.setdefault(number_of(each), []).append(each)
-        return sum(len(self._change_messages(number, ids, {"is_deleted": True})) for number, ids in by_number.items())
+        return sum(len(self._change_messages(number, ids, hidden)) for number, ids in by_number.items())
 
-    def _change_messages(self, number: int, ids: list[int], changes: dict[str, Any]) -> list[Fields]:
-        """Set fields of messages that are shown; return these. A conversation that is gone has none."""
+    def _change_messages(self, number: int, ids: list[int], change: Change) -> list[Message]:
+        """Change messages that are shown; return these. A conversation that is gone has none."""
         entry = self._catalog.by_number(number)
         if entry is None:
             return []
         try:
-            return self._documents.use(entry, self._documents.change_messages, ids, changes)
+            return self._documents.use(entry, self._documents.change_messages, ids, change)
         except NotFound:
             return []
 
