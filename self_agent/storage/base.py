@@ -3,37 +3,53 @@
 A store is safe to call from any thread. What a method returned is durable: it survives a power cut.
 Writes to one conversation happen one after the other, writes to different ones in parallel. Messages are
 in the order in which they were appended. Nothing deleted is ever returned. Ids of conversations are
-checked by the caller (`models.check_id`); numbers and message ids are never used twice.
+checked by the caller (`models.check_id`); numbers and message ids are never used twice, gaps are allowed.
 
 Raises `NotFound` for an unknown conversation or message unless the method says otherwise, `StorageFull`
 or `StorageError` when the disk refuses: then nothing has changed.
+
+When a persistent store opens again, after `close` or after its process was killed:
+
+- A checkpoint that was left is stored as the reply it is of, with its text so far, `incomplete` and with the `error`
+  CUT_OFF, unless a message with its id was appended. One without text is dropped, and so is that of a conversation
+  that is gone. Text with a hole is never stored: a piece that could not be kept ends what is.
+- The id that was reserved behind a question that is stored is not given again, though nothing else is left of it.
+- `core.clock` returns no time at or before one that is stored.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple
 
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import Conflict, NotFound, NotYours, StorageError
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
 
+CUT_OFF = "the server stopped before the reply was finished"
+
 Change = Callable[[Message], Message]
+
+
+class Begun(NamedTuple):
+    """A question that is stored, its conversation since then, and the id that is reserved for its reply."""
+
+    conversation: Conversation
+    question: Message
+    reply_id: int
 
 
 class Store(ABC):
     """A place that keeps conversations, their messages and projects."""
 
+    persistent: ClassVar[bool] = True  # what is stored is there again when the store is opened again
+
     # --- conversations
 
     @abstractmethod
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        created_at: str | None = None,
-        **fields: Any,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
@@ -104,7 +120,34 @@ class Store(ABC):
     def hide(self, message_ids: list[int]) -> int:
         """Mark messages of any conversations as deleted; return how many were shown before. Unknown ids are 0."""
 
-    # --- replies that are being written
+    # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
+
+    def begin(
+        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+    ) -> Begun:
+        """Store a user's new question, and reserve the id of its reply.
+
+        With `new` a conversation that is not there is created with these fields. Raises NotYours for another user's,
+        and nothing is stored.
+        """
+        found = self.get(conversation_id)
+        if found is None and new is not None:
+            with suppress(Conflict):  # somebody else was faster
+                found = self.create(conversation_id, user_id, **new)
+            found = found or self.get(conversation_id)
+        if found is None:
+            raise no_conversation()
+        if found.user_id != user_id:
+            raise not_yours()
+        [stored] = self.append(conversation_id, question)
+        reply_id = self.reserve(conversation_id)
+        return Begun(self.get(conversation_id) or found, stored, reply_id)
+
+    def finish(self, conversation_id: str, reply: Message | None) -> Message | None:
+        """Append the reply that was begun, if there is one, and forget its checkpoint; return it as it is stored."""
+        stored = self.append(conversation_id, reply)[0] if reply else None
+        self.discard_checkpoint(conversation_id)
+        return stored
 
     @abstractmethod
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
@@ -115,7 +158,7 @@ class Store(ABC):
 
     @abstractmethod
     def discard_checkpoint(self, conversation_id: str) -> None:
-        """Forget the checkpoint: the reply has been appended, or there is none."""
+        """Forget the checkpoint, if there is one: the reply has been appended, or there is none."""
 
     # --- projects
 
@@ -156,6 +199,11 @@ class Store(ABC):
 def no_conversation() -> NotFound:
     """Return the error for a conversation that is not there."""
     return NotFound("There is no such conversation.")
+
+
+def not_yours() -> NotYours:
+    """Return the error for a conversation of another user, in the words for one that is not there."""
+    return NotYours(no_conversation().message)
 
 
 def no_message() -> NotFound:

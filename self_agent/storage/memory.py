@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from core import clock
+from core.config import Settings
 from core.errors import NotFound
 from self_agent.models import (
     MAX_POSITION,
@@ -63,8 +64,15 @@ def _locked(method: M) -> M:
     return cast("M", run)
 
 
+def open_store(settings: Settings) -> MemoryStore:
+    """Open an empty store."""
+    return MemoryStore()
+
+
 class MemoryStore(Store):
     """Keeps everything in memory; durable means here: as long as the process."""
+
+    persistent = False
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -194,7 +202,10 @@ class MemoryStore(Store):
         record.next_position += wanted
         return position
 
-    # --- replies that are being written: nothing outlives this process, so there is nothing to remember
+    # --- turns: nothing outlives this process, so there is no checkpoint to remember
+
+    begin = _locked(Store.begin)
+    finish = _locked(Store.finish)
 
     @_locked
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:

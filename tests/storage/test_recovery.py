@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from self_agent.models import Message
+from self_agent.storage.base import CUT_OFF
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.checkpoints import CUT_OFF, read_checkpoint
+from self_agent.storage.json_files.checkpoints import read_checkpoint
 
 Open = Callable[[], JsonFileStore]
 

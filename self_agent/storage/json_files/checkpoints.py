@@ -17,11 +17,10 @@ import orjson
 from core import files
 from core.errors import StorageError
 from self_agent.models import Message
+from self_agent.storage.base import CUT_OFF
 from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import dump, message_line
 from self_agent.storage.rows import from_rows
-
-CUT_OFF = "the server stopped before the reply was finished"
 
 
 class Checkpoint(NamedTuple):
