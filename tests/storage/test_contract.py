@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import Conflict, InvalidRequest, NotFound, StorageError
+from core.errors import Conflict, InvalidRequest, NotFound, NotYours, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
 from tests.storage.samples import full_message, said, settable
@@ -315,6 +315,56 @@ def test_checkpoints_leave_no_trace(store: Store) -> None:
     store.discard_checkpoint("c")
     store.discard_checkpoint("c")
     assert texts(store.messages("c")) == ["m0", "partial"]
+
+
+def test_turn_begins_and_ends(store: Store) -> None:
+    """A question is stored with the id of its reply, in a conversation that is made for it or was there."""
+    question, reply_id = store.begin("u", "c", user("q"), new={"title": "t"})[1:]
+    assert store.latest("c", 1) == [question]
+    reply = store.finish("c", Message("assistant", "a", id=reply_id))
+    begun = store.begin("u", "c", user("more"))
+    assert begun.conversation == store.get("c")
+    assert (begun.conversation.title, begun.conversation.count) == ("t", 3)
+    assert store.messages("c") == [question, reply, begun.question]
+    store.checkpoint("c", Message("assistant", "", id=begun.reply_id), "x")
+    assert store.finish("c", None) is None
+    assert [m.id for m in store.append("c", user("next"))] > [begun.reply_id]
+    assert texts(store.messages("c")) == ["q", "a", "more", "next"]
+
+
+def test_turn_needs_its_conversation(store: Store) -> None:
+    """Nothing is stored for a conversation that is not there, or is another user's."""
+    with pytest.raises(NotFound) as unknown:
+        store.begin("u", "c", user("x"))
+    with pytest.raises(TypeError):
+        store.begin("u", "c", user("x"), new={"count": 5})
+    assert store.get("c") is None
+    fill(store, 1)
+    for new in (None, {"title": "t"}):
+        with pytest.raises(NotYours) as others:
+            store.begin("v", "c", user("x"), new=new)
+        assert others.value.message == unknown.value.message
+    assert texts(store.messages("c")) == ["m0"]
+
+
+def test_new_id_is_one_users(store: Store) -> None:
+    """Of two users who begin the same new conversation at once one has it, with all that is in it."""
+    for n in range(10):
+        begun: list[str] = []
+
+        def begin(user_id: str, name: str, begun: list[str] = begun) -> None:
+            try:
+                for _ in range(3):
+                    store.begin(user_id, name, user(user_id), new={})
+                begun.append(user_id)
+            except NotYours:
+                pass
+
+        run_all(*(lambda u=u, name=f"c{n}": begin(u, name) for u in "uvuv"))
+        found = store.get(f"c{n}")
+        assert found
+        assert begun == [found.user_id] * 2
+        assert texts(store.messages(found.id)) == [found.user_id] * 6
 
 
 def test_many_threads_one_conversation(store: Store) -> None:

@@ -313,6 +313,32 @@ def test_ruined_file_is_set_aside(open_store: Open, folder: Path) -> None:
     assert sorted(p.name for p in (folder / "quarantine").iterdir()) == ["c.json", "c~1.json"]
 
 
+@pytest.mark.parametrize("call", ["open", "write", "sync", "replace", "sync_folder"])
+def test_refused_beginning_leaves_nothing(open_store: Open, folder: Path, disk: Refusing, call: str) -> None:
+    """When the disk refuses any step, neither the conversation nor its question is there, and both can be later."""
+    store = open_store()
+    disk.refused = {call: errno.ENOSPC}
+    with pytest.raises(StorageFull):
+        store.begin("u", "c", user("lost"), new={"title": "t"})
+    disk.refused = {}
+    assert store.get("c") is None
+    assert not list((folder / "conversations").iterdir())
+    store = open_store()
+    assert store.begin("u", "c", user("kept"), new={}).conversation.count == 1
+    assert texts(store.messages("c")) == ["kept"]
+
+
+def test_beginning_is_one_replacement(open_store: Open, disk: Refusing) -> None:
+    """A new conversation and its question take two syncs together, one more question takes one."""
+    store = open_store()
+    disk.calls.clear()
+    store.begin("u", "c", user("first"), new={"title": "t"})
+    assert disk.calls == ["open", "write", "sync", "replace", "sync_folder"]
+    disk.calls.clear()
+    store.begin("u", "c", user("second"), new={"title": "t"})
+    assert disk.calls == ["open", "write", "sync"]
+
+
 def test_memory_is_not_read(open_store: Open, folder: Path, disk: Refusing) -> None:
     """Lists and headings come from memory: they open no file."""
     store = open_store()

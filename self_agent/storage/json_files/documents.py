@@ -199,18 +199,20 @@ class Documents:
         log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
         return entry_of(b"".join(pieces), status, conversation_id)
 
-    def create(self, header: Fields) -> Entry:
-        """Write the file of a new conversation, and return its entry."""
+    def create(self, header: Fields, messages: tuple[Message, ...]) -> tuple[Entry, list[Message]]:
+        """Write the file of a new conversation, and return its entry and its messages as they are stored."""
+        positions_wanted(messages, header["number"], 1)
+        rows = fill(messages, header["number"], 1)
         path = self._folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
-        data = header_line(header) + CLOSING
+        data = header_line(header) + (ending(map(dump, rows), first=True) if rows else CLOSING)
         try:
             status = files.replace_file(path, [data])
-        except StorageError:
+            return entry_of(data, status, header["conversation_id"]), from_rows(rows)
+        except (StorageError, Irregular):
             files.forget_file(path)  # the name may be there already, only not durably
             raise
-        return entry_of(data, status, header["conversation_id"])
 
     def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
         """Replace a document, and update the entry with `changes`."""
@@ -230,8 +232,8 @@ class Documents:
 
     # --- messages
 
-    def append(self, entry: Entry, messages: tuple[Message, ...]) -> list[Message]:
-        """Append messages with one durable write, and return them as they are stored.
+    def append(self, entry: Entry, messages: tuple[Message, ...], *, spare: int = 0) -> list[Message]:
+        """Append messages with one durable write, and return them as they are stored; leave `spare` positions free.
 
         Each turn waits for this twice, and what runs next to a sync takes more than twice its time, out of cold
         caches: hence few layers, and little after the sync.
@@ -239,7 +241,7 @@ class Documents:
         with entry.lock or self._catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
-                new = positions_wanted(messages, entry.number, entry.next_position)
+                new = positions_wanted(messages, entry.number, entry.next_position) + spare
                 position = self._catalog.take_positions(entry, new) if new else 0
                 if not messages:
                     return []

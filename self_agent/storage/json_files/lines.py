@@ -159,13 +159,14 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
     """Learn what the catalog needs from messages in their order. Raises Irregular at one this store did not write."""
     ids: set[int] = set()
     total = hidden = 0
-    first = summary = last = role = ""
+    top, first, summary, last, role = 0, "", "", "", ""
     for fields in messages:
         if not is_regular(fields, number):
             raise Irregular
         total += 1
         ids.add(fields["id"])
-        role = fields["role"]
+        if fields["id"] > top:
+            top, role = fields["id"], fields["role"]
         if fields["timestamp"] > last:
             last = fields["timestamp"]
         if fields.get("is_deleted"):
@@ -175,10 +176,8 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
         first = first or first_of(fields["role"], fields["content"])
     if len(ids) != total:
         raise Irregular
-    top = position_of(max(ids, default=0))
-    if role == "user":
-        top += 1  # may have been announced as the id of the reply that a crash cut off
-    return Facts(total, hidden, top + 1, first, summary_of(summary), last)
+    reserved = role == "user"  # its reply's id may have been announced before a crash cut the reply off
+    return Facts(total, hidden, position_of(top) + 1 + reserved, first, summary_of(summary), last)
 
 
 def is_regular(fields: Any, number: int) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from core import clock
-from core.errors import AppError, NotFound, StorageError
+from core.errors import AppError, Conflict, NotFound, StorageError
 from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
-from self_agent.storage.base import Change, Store, closed, no_conversation, no_message
+from self_agent.storage.base import Begun, Change, Store, closed, no_conversation, no_message, not_yours
 from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
@@ -80,13 +82,21 @@ class JsonFileStore(Store):
         created_at: str | None = None,
         **fields: Any,
     ) -> Conversation:
+        return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
+
+    def _create(
+        self, conversation_id: str, user_id: str, *messages: Message, created_at: str | None = None, **fields: Any
+    ) -> tuple[Entry, list[Message]]:
+        """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
         catalog = self._ready_catalog()
         number = catalog.reserve_id(conversation_id)
         try:
             now = created_at or clock.now()
             header = header_of(conversation_id, number, user_id, fields, now, now)
-            return catalog.add(self._documents.create(header))
+            entry, stored = self._documents.create(header, messages)
+            catalog.add(entry)
+            return entry, stored
         finally:
             catalog.release_id(conversation_id)
 
@@ -171,7 +181,19 @@ class JsonFileStore(Store):
         except NotFound:
             return []
 
-    # --- replies that are being written
+    # --- turns
+
+    def begin(
+        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+    ) -> Begun:
+        entry = self._ready_catalog().get(conversation_id)
+        if entry is None and new is not None:
+            with suppress(Conflict):  # somebody else was faster
+                return _begun(*self._create(conversation_id, user_id, question, **new))
+        entry = entry or self._entry(conversation_id)
+        if entry.user_id != user_id:
+            raise not_yours()
+        return _begun(entry, self._documents.append(entry, (question,), spare=1))
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
         with self._documents.held(self._entry(conversation_id)):
@@ -238,3 +260,7 @@ class JsonFileStore(Store):
         if entry is None:
             raise no_conversation()
         return entry
+
+
+def _begun(entry: Entry, stored: list[Message]) -> Begun:
+    return Begun(entry.conversation(), stored[0], stored[0].id + 1)
