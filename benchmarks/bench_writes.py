@@ -28,6 +28,7 @@ from benchmarks.measuring import (
     insert_many,
     medians,
     message_at,
+    message_line,
     scratch,
     throughput,
     times_row,
@@ -36,7 +37,7 @@ from benchmarks.measuring import (
 from benchmarks.table import Row, show
 from self_agent.models import POSITION_BITS
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.lines import CLOSING, ending, message_line
+from self_agent.storage.json_files.lines import CLOSING, ending
 
 Call = Callable[[int], object]
 

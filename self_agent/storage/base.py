@@ -24,10 +24,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
-from core.errors import Conflict, NotFound, NotYours, StorageError
+from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
 
-CUT_OFF = "the server stopped before the reply was finished"
+CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
+
+# How every store words what it refuses.
+NO_CONVERSATION = "There is no such conversation."  # also of another user's
+NO_MESSAGE = "There is no such message."
+NO_PROJECT = "There is no such project."
+TAKEN = "A conversation with this id exists already."
+FULL = f"The conversation is full: it holds {MAX_POSITION:,} messages at most."
+CLOSED = "The store is closed: the server is stopping."
 
 Change = Callable[[Message], Message]
 
@@ -136,9 +144,9 @@ class Store(ABC):
                 found = self.create(conversation_id, user_id, **new)
             found = found or self.get(conversation_id)
         if found is None:
-            raise no_conversation()
+            raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
-            raise not_yours()
+            raise NotYours(NO_CONVERSATION)
         [stored] = self.append(conversation_id, question)
         reply_id = self.reserve(conversation_id)
         return Begun(self.get(conversation_id) or found, stored, reply_id)
@@ -191,41 +199,3 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Write what is only in memory and let go of the data folder. Calling it twice is harmless."""
-
-
-# --- how every store words its refusals
-
-
-def no_conversation() -> NotFound:
-    """Return the error for a conversation that is not there."""
-    return NotFound("There is no such conversation.")
-
-
-def not_yours() -> NotYours:
-    """Return the error for a conversation of another user, in the words for one that is not there."""
-    return NotYours(no_conversation().message)
-
-
-def no_message() -> NotFound:
-    """Return the error for a message that is not there."""
-    return NotFound("There is no such message.")
-
-
-def no_project() -> NotFound:
-    """Return the error for a project that is not there."""
-    return NotFound("There is no such project.")
-
-
-def taken() -> Conflict:
-    """Return the error for the id of a conversation that there is."""
-    return Conflict("A conversation with this id exists already.")
-
-
-def full() -> StorageError:
-    """Return the error for a conversation that has no ids left."""
-    return StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
-
-
-def closed() -> StorageError:
-    """Return the error for a store that was closed."""
-    return StorageError("The store is closed: the server is stopping.")

@@ -11,20 +11,10 @@ from typing import Any, TypeVar, cast
 
 from core import clock
 from core.config import Settings
-from core.errors import NotFound
-from self_agent.models import (
-    MAX_POSITION,
-    Conversation,
-    Message,
-    Page,
-    Project,
-    first_of,
-    id_at,
-    number_of,
-    summary_of,
-)
-from self_agent.storage.base import Change, Store, closed, full, no_conversation, no_message, no_project, taken
-from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, positions_wanted
+from core.errors import Conflict, NotFound, StorageError
+from self_agent.models import Conversation, Message, Page, Project, first_of, id_at, number_of, summary_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, Store
+from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, next_after, positions_wanted
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -42,6 +32,11 @@ class Record:
         """The messages that are not hidden."""
         return [message for message in self.messages if not message.is_deleted]
 
+    def take_positions(self, wanted: int) -> int:
+        """Take positions that no other message will get; return the first."""
+        position, self.next_position = self.next_position, next_after(self.next_position, wanted)
+        return position
+
     def refresh(self, **changes: Any) -> Conversation:
         """Set fields of the conversation, and what it shows of its messages."""
         shown = self.shown
@@ -58,15 +53,10 @@ def _locked(method: M) -> M:
     def run(self: MemoryStore, *args: Any, **kwargs: Any) -> Any:
         with self._lock:
             if self._is_closed:
-                raise closed()
+                raise StorageError(CLOSED)
             return method(self, *args, **kwargs)
 
     return cast("M", run)
-
-
-def open_store(settings: Settings) -> MemoryStore:
-    """Open an empty store."""
-    return MemoryStore()
 
 
 class MemoryStore(Store):
@@ -86,20 +76,15 @@ class MemoryStore(Store):
 
     @_locked
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        created_at: str | None = None,
-        **fields: Any,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
         check_settable(fields)
         if conversation_id in self._records:
-            raise taken()
+            raise Conflict(TAKEN)
         now = created_at or clock.now()
-        conversation = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
-        self._records[conversation_id] = Record(conversation)
-        return conversation
+        made = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
+        self._records[conversation_id] = Record(made)
+        return made
 
     @_locked
     def get(self, conversation_id: str) -> Conversation | None:
@@ -108,8 +93,7 @@ class MemoryStore(Store):
 
     @_locked
     def by_number(self, number: int) -> Conversation | None:
-        record = self._numbered(number)
-        return record.conversation if record else None
+        return next((r.conversation for r in self._records.values() if r.conversation.number == number), None)
 
     @_locked
     def conversations(
@@ -127,20 +111,22 @@ class MemoryStore(Store):
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
-        return len(self._records.pop(self._record(conversation_id).conversation.id).shown)
+        record = self._record(conversation_id)
+        del self._records[conversation_id]
+        return record.conversation.count
 
     # --- messages
 
     @_locked
     def reserve(self, conversation_id: str) -> int:
         record = self._record(conversation_id)
-        return id_at(record.conversation.number, self._take_positions(record, 1))
+        return id_at(record.conversation.number, record.take_positions(1))
 
     @_locked
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         record = self._record(conversation_id)
         number = record.conversation.number
-        position = self._take_positions(record, positions_wanted(messages, number, record.next_position))
+        position = record.take_positions(positions_wanted(messages, number, record.next_position))
         stored = from_rows(fill(messages, number, position))
         record.messages += stored
         record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
@@ -157,50 +143,40 @@ class MemoryStore(Store):
 
     @_locked
     def message(self, message_id: int) -> Message:
-        record = self._numbered(number_of(message_id))
-        found = [message for message in record.shown if message.id == message_id] if record else []
-        if not found:
-            raise no_message()
-        return found[0]
+        record, place = self._find(message_id)
+        return record.messages[place]
 
     @_locked
     def edit(self, message_id: int, change: Change) -> Message:
-        return self._replace(self.message(message_id), change)
-
-    @_locked
-    def hide(self, message_ids: list[int]) -> int:
-        count = 0
-        for message_id in message_ids:
-            try:
-                self._replace(self.message(message_id), hidden)
-            except NotFound:
-                continue
-            count += 1
-        return count
-
-    def _replace(self, message: Message, change: Change) -> Message:
-        record = self._numbered(number_of(message.id))
-        assert record is not None
-        after = edited(message, change)
-        record.messages[record.messages.index(message)] = after
+        record, place = self._find(message_id)
+        after = record.messages[place] = edited(record.messages[place], change)
         record.refresh()
         return after
 
+    @_locked
+    def hide(self, message_ids: list[int]) -> int:
+        found = 0
+        for message_id in message_ids:
+            try:
+                self.edit(message_id, hidden)
+            except NotFound:
+                continue
+            found += 1
+        return found
+
     def _record(self, conversation_id: str) -> Record:
-        record = self._records.get(conversation_id)
-        if record is None:
-            raise no_conversation()
-        return record
+        if conversation_id not in self._records:
+            raise NotFound(NO_CONVERSATION)
+        return self._records[conversation_id]
 
-    def _numbered(self, number: int) -> Record | None:
-        return next((r for r in self._records.values() if r.conversation.number == number), None)
-
-    def _take_positions(self, record: Record, wanted: int) -> int:
-        position = record.next_position
-        if position + wanted - 1 > MAX_POSITION:
-            raise full()
-        record.next_position += wanted
-        return position
+    def _find(self, message_id: int) -> tuple[Record, int]:
+        """Return where a message is that is shown."""
+        if found := self.by_number(number_of(message_id)):
+            record = self._records[found.id]
+            for place, message in enumerate(record.messages):
+                if message.id == message_id and not message.is_deleted:
+                    return record, place
+        raise NotFound(NO_MESSAGE)
 
     # --- turns: nothing outlives this process, so there is no checkpoint to remember
 
@@ -234,14 +210,14 @@ class MemoryStore(Store):
     @_locked
     def rename_project(self, project_id: int, name: str) -> Project:
         if project_id not in self._projects:
-            raise no_project()
+            raise NotFound(NO_PROJECT)
         self._projects[project_id] = replace(self._projects[project_id], name=name)
         return self._projects[project_id]
 
     @_locked
     def delete_project(self, project_id: int) -> None:
         if self._projects.pop(project_id, None) is None:
-            raise no_project()
+            raise NotFound(NO_PROJECT)
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
@@ -253,3 +229,8 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         self._is_closed = True
+
+
+def open_store(settings: Settings) -> MemoryStore:
+    """Open an empty store."""
+    return MemoryStore()

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, replace
 from operator import attrgetter
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from core import clock
-from self_agent.models import SETTABLE, Message, id_at, number_of
+from core.errors import StorageError
+from self_agent.models import MAX_POSITION, SETTABLE, Message, id_at, number_of
+from self_agent.storage.base import FULL, Change
 
 REQUIRED = ("id", "role", "content", "timestamp")  # what every row has, in this order
 
 
-def kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
+def kinds_of(cls: type) -> dict[str, set[type]]:
     """Return the types that a value of each field of a dataclass may have."""
-    hints = get_type_hints(cls)
-    return {item.name: tuple(map(_plain, _alternatives(hints[item.name]))) for item in fields(cls)}
+    return {name: _kinds(hint) for name, hint in get_type_hints(cls).items()}
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def _plain(hint: Any) -> type:
-    kind: type = get_origin(hint) or hint
-    return kind
+def _kinds(hint: Any) -> set[type]:
+    is_union = get_origin(hint) in (Union, UnionType)
+    return {get_origin(kind) or kind for kind in (get_args(hint) if is_union else (hint,))}
 
 
 def check_settable(names: Iterable[str]) -> None:
@@ -75,7 +72,7 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> list[Message]:
     return messages
 
 
-def edited(message: Message, change: Callable[[Message], Message]) -> Message:
+def edited(message: Message, change: Change) -> Message:
     """Return what `change` makes of a message. Raises ValueError, for it is a bug, where it made another of it."""
     after = change(message)
     if (after.id, after.role, after.timestamp) != (message.id, message.role, message.timestamp):
@@ -108,6 +105,13 @@ def fill(messages: Iterable[Message], number: int, position: int) -> list[dict[s
             timestamp = clock.now()
         rows.append(row_of(message, message_id, timestamp))
     return rows
+
+
+def next_after(position: int, count: int) -> int:
+    """Return the next free position when `count` were taken. Raises StorageError when there are not so many."""
+    if position + count - 1 > MAX_POSITION:
+        raise StorageError(FULL)
+    return position + count
 
 
 def positions_wanted(messages: Iterable[Message], number: int, next_position: int) -> int:

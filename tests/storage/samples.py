@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from core import clock
 from self_agent.models import SETTABLE, Conversation, Message
-from self_agent.storage.rows import kinds_of
+from self_agent.storage.json_files.lines import dump
+from self_agent.storage.rows import kinds_of, row_of
 
 _SAMPLES: dict[type, list[Any]] = {
     str: ["some text", "another"],
@@ -26,8 +28,9 @@ def samples(cls: type, **known: Any) -> dict[str, Any]:
     return {item.name: known.get(item.name) or _sample(kinds[item.name], item.default) for item in fields(cls)}
 
 
-def _sample(kinds: tuple[type, ...], default: Any) -> Any:
-    choices = [value for kind in kinds for value in _SAMPLES.get(kind, []) if default is MISSING or value != default]
+def _sample(kinds: set[type], default: Any) -> Any:
+    values = itertools.chain.from_iterable(_SAMPLES[kind] for kind in _SAMPLES if kind in kinds)
+    choices = [value for value in values if default is MISSING or value != default]
     assert choices, f"there is no sample of any of {kinds}"
     return choices[0]
 
@@ -46,3 +49,8 @@ def settable() -> dict[str, Any]:
 def said(text: str) -> Callable[[Message], Message]:
     """Return the change that an edit makes of a message."""
     return lambda message: replace(message, content=text, edited_at=clock.now())
+
+
+def message_line(message: Message) -> bytes:
+    """Return the line of a message in its document."""
+    return dump(row_of(message, message.id, message.timestamp))

@@ -15,7 +15,6 @@ from self_agent.storage.json_files.lines import (
     find_lines,
     header_line,
     load,
-    message_line,
     names_of,
     parse_header,
     survey,
@@ -23,6 +22,7 @@ from self_agent.storage.json_files.lines import (
 )
 from self_agent.storage.json_files.salvage import regular, salvage
 from self_agent.storage.rows import from_rows
+from tests.storage.samples import message_line
 
 TIME = "2025-04-30T10:00:01.000000Z"
 ID = 1 << 20 | 1

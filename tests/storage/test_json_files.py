@@ -15,9 +15,9 @@ import pytest
 from core.errors import NotFound, StartupError, StorageError, StorageFull
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.lines import ending, header_line, message_line
+from self_agent.storage.json_files.lines import ending, header_line
 from tests.storage.conftest import Refusing
-from tests.storage.samples import said
+from tests.storage.samples import message_line, said
 
 Open = Callable[[], JsonFileStore]
 

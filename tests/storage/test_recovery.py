@@ -231,7 +231,7 @@ def test_torn_checkpoint_is_read() -> None:
     for rest in (b'"a"\n"b"\n"c', b'"a"\n"b"\n{"c\n"d"\n', b'"a"\n1\n"b"\n'):
         found = read_checkpoint(first + rest)
         assert found
-        assert found.reply.content == "ab"
+        assert found[1].content == "ab"
     assert read_checkpoint(b"") is read_checkpoint(b"[]\n") is read_checkpoint(b"{}\n") is None
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any
 
-from core.errors import StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Page
-from self_agent.storage.base import full, taken
+from core.errors import Conflict, StorageError
+from self_agent.models import MAX_NUMBER, Conversation, Page
+from self_agent.storage.base import TAKEN
 from self_agent.storage.json_files.entry import PROJECT, Entry
 from self_agent.storage.json_files.lines import Fields
+from self_agent.storage.rows import next_after
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 
@@ -106,7 +107,7 @@ class Catalog:
             while conversation_id in self._being_created:
                 self._released.wait()
             if conversation_id in self._by_id:
-                raise taken()
+                raise Conflict(TAKEN)
             number = self._next_number()
             self._being_created.add(conversation_id)
             return number
@@ -155,10 +156,7 @@ class Catalog:
     def take_positions(self, entry: Entry, count: int) -> int:
         """Take `count` positions for messages that nobody else will get; return the first."""
         with self._lock:
-            position = entry.next_position
-            if position + count - 1 > MAX_POSITION:
-                raise full()
-            entry.next_position += count
+            position, entry.next_position = entry.next_position, next_after(entry.next_position, count)
             return position
 
     def leave_project(self, project_id: int) -> None:

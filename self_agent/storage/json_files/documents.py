@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
-from core.errors import StorageError
+from core.errors import NotFound, StorageError
 from self_agent.models import Message
-from self_agent.storage.base import Change, closed, no_conversation
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
+from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import (
-    CLOSED,
     PROJECT,
     TORN,
     UNSEEN,
+    WHOLE,
     Entry,
     entry_of,
     pack,
@@ -33,19 +34,7 @@ from self_agent.storage.json_files.entry import (
     with_header,
 )
 from self_agent.storage.json_files.folder import Folder
-from self_agent.storage.json_files.lines import (
-    CLOSING,
-    SEPARATOR,
-    Fields,
-    Irregular,
-    dump,
-    ending,
-    find_lines,
-    header_line,
-    load,
-    names_of,
-    with_lines,
-)
+from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.reading import LineTables, whole
 from self_agent.storage.json_files.salvage import regular, salvage
@@ -97,9 +86,9 @@ class Documents:
     def _check(self, entry: Entry) -> None:
         """Look again after waiting for the lock."""
         if self.is_closed:
-            raise closed()
+            raise StorageError(CLOSED)
         if entry.is_gone:
-            raise no_conversation()
+            raise NotFound(NO_CONVERSATION)
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
@@ -111,8 +100,8 @@ class Documents:
             try:
                 status = os.fstat(fd)
                 is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
-                if is_known and (entry.tail is CLOSED or _is_closed(fd, entry)):
-                    entry.tail = CLOSED
+                if is_known and (entry.tail is WHOLE or _is_closed(fd, entry)):
+                    entry.tail = WHOLE
                     return fd
             except BaseException:
                 os.close(fd)
@@ -129,7 +118,7 @@ class Documents:
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
-            raise no_conversation() from None
+            raise NotFound(NO_CONVERSATION) from None
 
     def _undo_append(self, entry: Entry) -> None:
         fd = self._open(entry, files.CHANGE)
@@ -152,7 +141,7 @@ class Documents:
         except Irregular:
             self.forget(entry)
             self.quarantine(path)
-            raise no_conversation() from None
+            raise NotFound(NO_CONVERSATION) from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
         changes["next_position"] = max(found.next_position, entry.next_position)
         changes["settable"] = found.with_set({"project_id": entry.settable[PROJECT]})  # counts from the next start on
@@ -206,7 +195,7 @@ class Documents:
         path = self._folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
-        data = header_line(header) + (ending(map(dump, rows), first=True) if rows else CLOSING)
+        data = lines.header_line(header) + (lines.ending(map(lines.dump, rows), first=True) if rows else CLOSING)
         try:
             status = files.replace_file(path, [data])
             return entry_of(data, status, header["conversation_id"]), from_rows(rows)
@@ -246,7 +235,7 @@ class Documents:
                 if not messages:
                     return []
                 rows = fill(messages, entry.number, position)
-                lines = list(map(dump, rows))
+                ends = list(map(lines.dump, rows))
                 updated_at = entry.updated_at
                 for row in rows:
                     if row["timestamp"] > updated_at:
@@ -254,13 +243,13 @@ class Documents:
                 texts = with_appended(entry.texts, messages)
                 stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
-                data = ending(lines, first=not entry.total)
+                data = lines.ending(ends, first=not entry.total)
                 entry.tail = TORN  # until we know better
                 status = files.overwrite_tail(fd, end, data, CLOSING)
-                entry.tail = CLOSED
+                entry.tail = WHOLE
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
-                    self.tables.extend(entry.number, start, [len(line) for line in lines])
+                    self.tables.extend(entry.number, start, [len(line) for line in ends])
                 self._catalog.appended(entry, rows, status, updated_at, texts)
                 return stored
             finally:
@@ -270,16 +259,16 @@ class Documents:
         """Change those of the messages that are shown, and return these; what `change` raises leaves all as it was."""
         data = whole(entry, fd)
         changed: list[Message] = []
-        lines: dict[tuple[int, int], bytes] = {}
-        for start, end in find_lines(data, ids):
-            row = load(data[start:end])
+        spans: dict[tuple[int, int], bytes] = {}
+        for start, end in lines.find_lines(data, ids):
+            row = lines.load(data[start:end])
             if not row.get("is_deleted"):
                 changed.append(edited(from_rows([row])[0], change))
-                lines[start, end] = dump(with_message(row, changed[-1]))
+                spans[start, end] = lines.dump(with_message(row, changed[-1]))
         if changed:
-            rewritten = with_lines(data, lines)
+            rewritten = lines.with_lines(data, spans)
             hidden = entry.hidden + sum(message.is_deleted for message in changed)
-            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *names_of(rewritten)))
+            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *lines.names_of(rewritten)))
         return changed
 
 

@@ -13,18 +13,11 @@ from typing import Any
 
 from core import files
 from self_agent.models import SETTABLE, Conversation, Message, first_of, summary_of
-from self_agent.storage.json_files.lines import (
-    ON_DISK,
-    TIMESTAMP_LENGTH,
-    Fields,
-    Irregular,
-    header_line,
-    parse_header,
-    survey,
-)
+from self_agent.storage.json_files import lines
+from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.json_files.salvage import is_heading, salvage
 
-UNSEEN, CLOSED, TORN = "unseen", "closed", "torn"
+UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
 PROJECT = list(SETTABLE).index("project_id")  # in `Entry.settable`
 
 
@@ -131,10 +124,10 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result]:
 
 def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry:
     """Return the entry of a document in the line form. Raises Irregular."""
-    header, end = parse_header(data)
+    header, end = lines.parse_header(data)
     if not is_heading(header, conversation_id):
         raise Irregular
-    facts = survey(data, header["number"], end)
+    facts = lines.survey(data, header["number"], end)
     return Entry(
         conversation_id,
         header["number"],
@@ -152,5 +145,5 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
 
 def with_header(data: bytes, changes: Mapping[str, Any]) -> list[bytes | memoryview]:
     """Return a document, in pieces, with some fields of its header set."""
-    header, end = parse_header(data)
-    return [header_line({**header, **changes}), memoryview(data)[end:]]
+    header, end = lines.parse_header(data)
+    return [lines.header_line({**header, **changes}), memoryview(data)[end:]]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from self_agent.models import SETTABLE, Message, first_of, number_of, position_of, summary_of
-from self_agent.storage.rows import from_rows, is_sound, row_of
+from self_agent.storage.rows import from_rows, is_sound
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -71,11 +71,6 @@ def header_of(
 def header_line(header: Mapping[str, Any]) -> bytes:
     """Return the first line, without its line break."""
     return dump(dict(header))[:-1] + OPENING
-
-
-def message_line(message: Message) -> bytes:
-    """Return the line of a message; what it does not have is left out."""
-    return dump(row_of(message, message.id, message.timestamp))
 
 
 def ending(lines: Iterable[bytes], *, first: bool) -> bytes:
@@ -232,28 +227,16 @@ def with_lines(data: bytes, lines: Mapping[tuple[int, int], bytes]) -> bytes:
 
 def names_of(data: bytes) -> tuple[str, str]:
     """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
-    header_end = data.index(b"\n")
-    first = next(filter(None, (first_of(f["role"], f["content"]) for f in _visible_forward(data, header_end))), "")
-    summary = next((f["content"] for f in _visible_backward(data, header_end)), "")
-    return first, summary_of(summary)
+    rows = (_row_at(data, match.start(1)) for match in _LINE.finditer(data))
+    words = (first_of(row["role"], row["content"]) for row in rows if not row.get("is_deleted"))
+    first = next(filter(None, words), "")
+    start = len(data)
+    while (start := data.rfind(b'\n{"id":', 0, start)) >= 0:
+        row = _row_at(data, start + 1)
+        if not row.get("is_deleted"):
+            return first, summary_of(row["content"])
+    return first, ""
 
 
-def _visible_forward(data: bytes, header_end: int) -> Iterator[Fields]:
-    start = header_end + 1
-    stop = len(data) - len(CLOSING)
-    while start < stop:
-        end = data.index(b"\n", start)
-        fields = load(data[start:end].removesuffix(b","))
-        if not fields.get("is_deleted"):
-            yield fields
-        start = end + 1
-
-
-def _visible_backward(data: bytes, header_end: int) -> Iterator[Fields]:
-    end = len(data) - len(CLOSING)
-    while end > header_end:
-        start = data.rindex(b"\n", header_end, end) + 1
-        fields = load(data[start:end].removesuffix(b","))
-        if not fields.get("is_deleted"):
-            yield fields
-        end = start - 1
+def _row_at(data: bytes, start: int) -> Any:
+    return load(data[slice(*_line_at(data, start))])

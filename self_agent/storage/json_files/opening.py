@@ -178,9 +178,10 @@ def _settle(catalog: Catalog, projects: Projects) -> None:
 def _recover(path: Path, checkpoint: Checkpoint | None, catalog: Catalog, documents: Documents) -> None:
     """Store the reply that a crash cut off, unless it is stored already."""
     try:
-        entry = catalog.get(checkpoint.conversation_id) if checkpoint else None
-        if checkpoint and entry and number_of(checkpoint.reply.id) == entry.number:
-            _append_recovered(entry, checkpoint.reply, catalog, documents)
+        conversation_id, reply = checkpoint or ("", Message("", ""))
+        entry = catalog.get(conversation_id)
+        if entry and number_of(reply.id) == entry.number:
+            _append_recovered(entry, reply, catalog, documents)
         files.forget_file(path)
     except (NotFound, StorageError) as error:
         log.warning("checkpoints/%s: kept for the next start: %s", path.name, error.message)

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from core import clock, files
+from core.errors import NotFound
 from self_agent.models import MAX_NUMBER, Project
-from self_agent.storage.base import no_project
+from self_agent.storage.base import NO_PROJECT
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Projects:
     def _known(self, project_id: int) -> Project:
         project = self._projects.get(project_id)
         if project is None:
-            raise no_project()
+            raise NotFound(NO_PROJECT)
         return project
 
     def _write(self, projects: dict[int, Project], last_project: int, last_number: int = 0) -> None:

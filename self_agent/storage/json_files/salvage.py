@@ -20,19 +20,8 @@ from self_agent.models import (
     number_of,
     position_of,
 )
-from self_agent.storage.json_files.lines import (
-    CLOSING,
-    ON_DISK,
-    SEPARATOR,
-    TIMESTAMP_LENGTH,
-    Fields,
-    Irregular,
-    dump,
-    header_line,
-    header_of,
-    load,
-    parse_header,
-)
+from self_agent.storage.json_files import lines
+from self_agent.storage.json_files.lines import CLOSING, ON_DISK, SEPARATOR, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.rows import is_sound, kinds_of
 
 _KINDS = kinds_of(Conversation)
@@ -58,7 +47,7 @@ def salvage(data: bytes) -> Salvaged:
 
 def _load_leniently(data: bytes) -> Any:
     try:
-        return load(data)
+        return lines.load(data)
     except Irregular:  # the standard library also takes a byte order mark, NaN and halves of surrogate pairs
         return json.loads(data.decode("utf-8-sig"))
 
@@ -72,7 +61,7 @@ def _whole(document: Any) -> Salvaged:
 
 
 def _by_lines(data: bytes) -> Salvaged:
-    header, end = parse_header(data)
+    header, end = lines.parse_header(data)
     messages: list[Fields] = []
     bad = lost = False
     for line in data[end + 1 :].split(b"\n"):
@@ -111,7 +100,7 @@ def heading(found: Fields, conversation_id: str, number: int) -> Fields:
     created_at = clock.normalize_or(found.get("created_at"), clock.now())
     user_id = text_or_none(found.get("user_id")) or LOCAL_USER
     updated_at = clock.normalize_or(found.get("updated_at"), created_at)
-    header = header_of(conversation_id, number, user_id, settable, created_at, updated_at)
+    header = lines.header_of(conversation_id, number, user_id, settable, created_at, updated_at)
     return header | {key: value for key, value in found.items() if key not in header and key not in _NOT_KEPT}
 
 
@@ -137,7 +126,7 @@ def is_heading(header: Fields, conversation_id: str) -> bool:
 def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
     """Return the pieces of a document in the line form that holds what was found."""
     header = heading(found.header, conversation_id, number)
-    pieces = [header_line(header), b"\n"]
+    pieces = [lines.header_line(header), b"\n"]
     time = header["created_at"]
     for fields, position in zip(found.messages, _positions(found.messages), strict=True):
         time = clock.normalize_or(fields.get("timestamp"), time)
@@ -148,7 +137,7 @@ def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
 
 def _line(fields: Fields) -> bytes:
     ordered = {key: fields.pop(key) for key in ("id", "role", "content", "timestamp")}
-    return dump({**ordered, **{name: value for name, value in fields.items() if is_sound(name, value)}})
+    return lines.dump({**ordered, **{name: value for name, value in fields.items() if is_sound(name, value)}})
 
 
 def _positions(messages: list[Fields]) -> list[int]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from core import clock
-from core.errors import AppError, Conflict, NotFound, StorageError
+from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
 from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
-from self_agent.storage.base import Begun, Change, Store, closed, no_conversation, no_message, not_yours
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, Store
 from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
@@ -152,17 +152,17 @@ class JsonFileStore(Store):
     def message(self, message_id: int) -> Message:
         entry = self._ready_catalog().by_number(number_of(message_id))
         if entry is None:
-            raise no_message()
+            raise NotFound(NO_MESSAGE)
         found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
         if found is None or found.is_deleted:
-            raise no_message()
+            raise NotFound(NO_MESSAGE)
         return found
 
     def edit(self, message_id: int, change: Change) -> Message:
         self._ready_catalog()
         for message in self._change_messages(number_of(message_id), [message_id], change):
             return message
-        raise no_message()
+        raise NotFound(NO_MESSAGE)
 
     def hide(self, message_ids: list[int]) -> int:
         self._ready_catalog()
@@ -192,7 +192,7 @@ class JsonFileStore(Store):
                 return _begun(*self._create(conversation_id, user_id, question, **new))
         entry = entry or self._entry(conversation_id)
         if entry.user_id != user_id:
-            raise not_yours()
+            raise NotYours(NO_CONVERSATION)
         return _begun(entry, self._documents.append(entry, (question,), spare=1))
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
@@ -239,7 +239,7 @@ class JsonFileStore(Store):
             self._closing.set()
             self._thread.join()
             if self._refusal is None:
-                self._refusal = closed().message
+                self._refusal = CLOSED
                 self._is_usable = False
                 self._documents.is_closed = True  # for those that wait for a lock
                 self._catalog.wait_for_holders()
@@ -258,7 +258,7 @@ class JsonFileStore(Store):
         catalog = self._catalog if self._is_usable else self._ready_catalog()
         entry = catalog.get(conversation_id)
         if entry is None:
-            raise no_conversation()
+            raise NotFound(NO_CONVERSATION)
         return entry
 
 
