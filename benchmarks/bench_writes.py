@@ -13,6 +13,7 @@ import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tinydb import TinyDB
@@ -20,12 +21,14 @@ from tinydb import TinyDB
 from benchmarks.measuring import (
     CONTENT,
     MESSAGE,
+    TIME,
     connect,
     database,
     insert,
     insert_many,
     medians,
     message_at,
+    message_line,
     scratch,
     throughput,
     times_row,
@@ -34,7 +37,7 @@ from benchmarks.measuring import (
 from benchmarks.table import Row, show
 from self_agent.models import POSITION_BITS
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.lines import CLOSING, ending, message_line
+from self_agent.storage.json_files.lines import CLOSING, ending
 
 Call = Callable[[int], object]
 
@@ -166,7 +169,7 @@ def change_rows(store: JsonFileStore, path: Path) -> Iterator[Row]:
     middle = entry.number << POSITION_BITS | CHANGED // 2
     contents = (CONTENT, CONTENT[::-1])  # of one length
     calls: dict[str, Call] = {
-        "edit": lambda n: store.edit(middle, contents[n % 2]),
+        "edit": lambda n: store.edit(middle, lambda message: replace(message, content=contents[n % 2], edited_at=TIME)),
         "rename": lambda n: store.update(path.stem, title=f"title {n:06}"),
     }
     for what, call in calls.items():

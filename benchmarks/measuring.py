@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.table import Row
 from self_agent.models import POSITION_BITS, Message
-from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, header_line, message_line
+from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, dump, header_line
+from self_agent.storage.rows import row_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = "0123456789 " * 32  # with the other fields of its line about 440 bytes
@@ -35,6 +36,11 @@ def scratch() -> Iterator[Path]:
 def message_at(number: int, position: int) -> Message:
     """Return a message as the conversation with this number stores it at this position."""
     return Message("user" if position % 2 else "assistant", CONTENT, number << POSITION_BITS | position, TIME)
+
+
+def message_line(message: Message) -> bytes:
+    """Return the line of a message in its document."""
+    return dump(row_of(message, message.id, message.timestamp))
 
 
 def write_document(folder: Path, name: str, number: int, messages: int) -> Path:

@@ -27,6 +27,7 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")
     port: int = _setting(5000, "port to listen on")
     data_dir: Path = _setting(Path("data"), "folder of the conversations; one server owns it at a time")
+    store: str = _setting("json_files", "json_files; or memory, which forgets everything when the server stops")
     log_dir: Path = _setting(Path("logs"), "folder of the log files")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     debug: bool = _setting(False, "use the development server and reload on changes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -16,8 +15,7 @@ from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
-from self_agent.storage import Store
-from self_agent.storage.json_files import JsonFileStore
+from self_agent.storage import Store, open_store
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/healthz", "/docs", "/openapi.json")
@@ -49,7 +47,7 @@ def create_app(
     openapi.install(app)
     cli.install(app)
     provider = provider or from_settings(settings)
-    store = store or JsonFileStore(Path(settings.data_dir))
+    store = store or open_store(settings)
     turns = Turns(store)
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
 from core.errors import InvalidRequest
@@ -46,12 +46,17 @@ class Message:
     is_deleted: bool = False
 
 
+def _settable(default: Any) -> Any:
+    return field(default=default, metadata={"settable": True})
+
+
 @dataclass(frozen=True)
 class Conversation:
     """What lists and headings need of a conversation; its messages are read page by page.
 
     `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
-    is the beginning of the first user message, `summary` the beginning of the latest message.
+    is the beginning of the first user message, `summary` the beginning of the latest message. What can be set
+    stands together: a field that is added there, with a default, is all that the stores need.
     """
 
     id: str
@@ -59,10 +64,10 @@ class Conversation:
     user_id: str
     created_at: str
     updated_at: str
-    title: str | None = None
-    system_prompt: str | None = None
-    model: str | None = None
-    project_id: int = 0
+    title: str | None = _settable(None)
+    system_prompt: str | None = _settable(None)
+    model: str | None = _settable(None)
+    project_id: int = _settable(0)
     count: int = 0
     first: str = ""
     summary: str = ""
@@ -71,6 +76,10 @@ class Conversation:
     def name(self) -> str:
         """The title that was set, else the first characters of the first user message."""
         return self.title or self.first[:NAME_LENGTH]
+
+
+# What `Store.create` and `Store.update` take, with the defaults.
+SETTABLE: dict[str, Any] = {item.name: item.default for item in fields(Conversation) if item.metadata}
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,26 @@ def check_id(conversation_id: str) -> str:
     return conversation_id
 
 
+def id_at(number: int, position: int) -> int:
+    """Return the id of the message at a position, from 1, of the conversation with a number."""
+    return number << POSITION_BITS | position
+
+
 def number_of(message_id: int) -> int:
     """Return the number of the conversation that a message belongs to."""
     return message_id >> POSITION_BITS
+
+
+def position_of(message_id: int) -> int:
+    """Return the position that a message was given in its conversation."""
+    return message_id & MAX_POSITION
+
+
+def first_of(role: str, content: str) -> str:
+    """Return what a message gives to name its conversation: the start of a user's words."""
+    return content[:NAME_LENGTH] if role == "user" else ""
+
+
+def summary_of(content: str) -> str:
+    """Return what lists carry of the latest message."""
+    return content[:SUMMARY_LENGTH]

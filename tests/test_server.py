@@ -79,7 +79,7 @@ def test_killed_reply_is_recovered(tmp_path: Path, upstream: FakeUpstream) -> No
         answer = server.stream("c", "hi")
         answer.first_piece()
         deadline = time.monotonic() + 10
-        while not list((tmp_path / "data" / "partial").iterdir()):
+        while not list((tmp_path / "data" / "checkpoints").iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         server.kill()
@@ -92,7 +92,7 @@ def test_killed_reply_is_recovered(tmp_path: Path, upstream: FakeUpstream) -> No
         assert len(server.messages("other")) == 2
         assert server.send("c", "go on").status_code == 200
         assert [m["role"] for m in server.messages("c")] == ["user", "assistant", "user", "assistant"]
-    assert not list((tmp_path / "data" / "partial").iterdir())
+    assert not list((tmp_path / "data" / "checkpoints").iterdir())
     for path in (tmp_path / "data" / "conversations").iterdir():
         json.loads(path.read_bytes())
 

@@ -1,5 +1,31 @@
-"""Where conversations are kept: one contract, several implementations, one test suite over all."""
+"""Where conversations are kept: one contract, a module for each store that keeps it, one test suite over all."""
 
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pkgutil import iter_modules
+
+from core.config import Settings
+from core.errors import StartupError
 from self_agent.storage.base import Store
 
-__all__ = ["Store"]
+__all__ = ["Store", "choices", "open_store"]
+
+log = logging.getLogger(__name__)
+
+
+def choices() -> list[str]:
+    """Return the names of the stores there are: of the modules here that have a function `open_store`."""
+    names = [module.name for module in iter_modules(__path__)]
+    return [name for name in names if hasattr(import_module(f"{__name__}.{name}"), "open_store")]
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store that the settings name. Raises StartupError when there is none, or it cannot be opened."""
+    if settings.store not in choices():
+        raise StartupError(f"STORE must be one of {', '.join(choices())}, not {settings.store!r}")
+    store: Store = import_module(f"{__name__}.{settings.store}").open_store(settings)
+    if not store.persistent:
+        log.warning("STORE=%s: all conversations are forgotten when the server stops", settings.store)
+    return store

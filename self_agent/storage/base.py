@@ -3,24 +3,45 @@
 A store is safe to call from any thread. What a method returned is durable: it survives a power cut.
 Writes to one conversation happen one after the other, writes to different ones in parallel. Messages are
 in the order in which they were appended. Nothing deleted is ever returned. Ids of conversations are
-checked by the caller (`models.check_id`); numbers and message ids are never used twice.
+checked by the caller (`models.check_id`); numbers and message ids are never used twice, gaps are allowed.
 
 Raises `NotFound` for an unknown conversation or message unless the method says otherwise, `StorageFull`
 or `StorageError` when the disk refuses: then nothing has changed.
+
+When a persistent store opens again, after `close` or after its process was killed:
+
+- A checkpoint that was left is stored as the reply it is of, with its text so far, `incomplete` and with the `error`
+  CUT_OFF, unless a message with its id was appended. One without text is dropped, and so is that of a conversation
+  that is gone. Text with a hole is never stored: a piece that could not be kept ends what is.
+- The id that was reserved behind a question that is stored is not given again, though nothing else is left of it.
+- `core.clock` returns no time at or before one that is stored.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple
 
 from core.errors import Conflict, NotFound, NotYours
-from self_agent.models import Conversation, Message, Page, Project
+from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
+
+CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
+
+# How every store words what it refuses.
+NO_CONVERSATION = "There is no such conversation."  # also of another user's
+NO_MESSAGE = "There is no such message."
+NO_PROJECT = "There is no such project."
+TAKEN = "A conversation with this id exists already."
+FULL = f"The conversation is full: it holds {MAX_POSITION:,} messages at most."
+CLOSED = "The store is closed: the server is stopping."
+
+Change = Callable[[Message], Message]
 
 
 class Begun(NamedTuple):
-    """TEMPORARY"""
+    """A question that is stored, its conversation since then, and the id that is reserved for its reply."""
 
     conversation: Conversation
     question: Message
@@ -30,23 +51,18 @@ class Begun(NamedTuple):
 class Store(ABC):
     """A place that keeps conversations, their messages and projects."""
 
+    persistent: ClassVar[bool] = True  # what is stored is there again when the store is opened again
+
     # --- conversations
 
     @abstractmethod
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
-        created_at: str | None = None,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `created_at` is for one that is older than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` is for a conversation that is older
+        than this store; its messages bring their own timestamps.
         """
 
     @abstractmethod
@@ -65,7 +81,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `title`, `system_prompt`, `model`, `project_id`; `updated_at` becomes now."""
+        """Set any of `models.SETTABLE`; `updated_at` becomes now."""
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
@@ -101,38 +117,45 @@ class Store(ABC):
         """Return one message; its conversation has the number `models.number_of(message_id)`."""
 
     @abstractmethod
-    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
-        """Replace the content of a message and set `edited_at`."""
+    def edit(self, message_id: int, change: Change) -> Message:
+        """Put what `change` makes of a message in its place, with the same id, role and timestamp, and return it.
+
+        No other write comes between. What `change` raises is passed on, and nothing has changed; it must not call
+        the store.
+        """
 
     @abstractmethod
     def hide(self, message_ids: list[int]) -> int:
         """Mark messages of any conversations as deleted; return how many were shown before. Unknown ids are 0."""
 
+    # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
+
     def begin(
         self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
     ) -> Begun:
+        """Store a user's new question, and reserve the id of its reply.
+
+        With `new` a conversation that is not there is created with these fields. Raises NotYours for another user's,
+        and nothing is stored.
+        """
         found = self.get(conversation_id)
-        if found is None:
-            if new is None:
-                raise NotFound("There is no such conversation.")
-            try:
+        if found is None and new is not None:
+            with suppress(Conflict):  # somebody else was faster
                 found = self.create(conversation_id, user_id, **new)
-            except Conflict:
-                found = self.get(conversation_id)
-        assert found
+            found = found or self.get(conversation_id)
+        if found is None:
+            raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
-            raise NotYours("There is no such conversation.")
+            raise NotYours(NO_CONVERSATION)
         [stored] = self.append(conversation_id, question)
-        found = self.get(conversation_id)
-        assert found
-        return Begun(found, stored, self.reserve(conversation_id))
+        reply_id = self.reserve(conversation_id)
+        return Begun(self.get(conversation_id) or found, stored, reply_id)
 
     def finish(self, conversation_id: str, reply: Message | None) -> Message | None:
+        """Append the reply that was begun, if there is one, and forget its checkpoint; return it as it is stored."""
         stored = self.append(conversation_id, reply)[0] if reply else None
         self.discard_checkpoint(conversation_id)
         return stored
-
-    # --- replies that are being written
 
     @abstractmethod
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
@@ -143,7 +166,7 @@ class Store(ABC):
 
     @abstractmethod
     def discard_checkpoint(self, conversation_id: str) -> None:
-        """Forget the checkpoint: the reply has been appended, or there is none."""
+        """Forget the checkpoint, if there is one: the reply has been appended, or there is none."""
 
     # --- projects
 

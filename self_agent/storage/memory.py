@@ -10,20 +10,11 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from core import clock
+from core.config import Settings
 from core.errors import Conflict, NotFound, StorageError
-from self_agent.models import (
-    MAX_POSITION,
-    NAME_LENGTH,
-    POSITION_BITS,
-    SUMMARY_LENGTH,
-    Conversation,
-    Message,
-    Page,
-    Project,
-    number_of,
-)
-from self_agent.storage.base import Store
-from self_agent.storage.rows import check_reserved, fill, from_rows
+from self_agent.models import Conversation, Message, Page, Project, first_of, id_at, number_of, summary_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, Store
+from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, next_after, positions_wanted
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -41,11 +32,16 @@ class Record:
         """The messages that are not hidden."""
         return [message for message in self.messages if not message.is_deleted]
 
+    def take_positions(self, wanted: int) -> int:
+        """Take positions that no other message will get; return the first."""
+        position, self.next_position = self.next_position, next_after(self.next_position, wanted)
+        return position
+
     def refresh(self, **changes: Any) -> Conversation:
         """Set fields of the conversation, and what it shows of its messages."""
         shown = self.shown
-        first = next((m.content[:NAME_LENGTH] for m in shown if m.role == "user" and m.content), "")
-        summary = shown[-1].content[:SUMMARY_LENGTH] if shown else ""
+        first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
+        summary = summary_of(shown[-1].content) if shown else ""
         self.conversation = replace(self.conversation, count=len(shown), first=first, summary=summary, **changes)
         return self.conversation
 
@@ -57,7 +53,7 @@ def _locked(method: M) -> M:
     def run(self: MemoryStore, *args: Any, **kwargs: Any) -> Any:
         with self._lock:
             if self._is_closed:
-                raise StorageError("The store is closed: the server is stopping.")
+                raise StorageError(CLOSED)
             return method(self, *args, **kwargs)
 
     return cast("M", run)
@@ -65,6 +61,8 @@ def _locked(method: M) -> M:
 
 class MemoryStore(Store):
     """Keeps everything in memory; durable means here: as long as the process."""
+
+    persistent = False
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -78,24 +76,15 @@ class MemoryStore(Store):
 
     @_locked
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
-        created_at: str | None = None,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
+        check_settable(fields)
         if conversation_id in self._records:
-            raise Conflict("A conversation with this id exists already.")
+            raise Conflict(TAKEN)
         now = created_at or clock.now()
-        conversation = Conversation(
-            conversation_id, next(self._numbers), user_id, now, now, title, system_prompt, model, project_id
-        )
-        self._records[conversation_id] = Record(conversation)
-        return conversation
+        made = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
+        self._records[conversation_id] = Record(made)
+        return made
 
     @_locked
     def get(self, conversation_id: str) -> Conversation | None:
@@ -104,8 +93,7 @@ class MemoryStore(Store):
 
     @_locked
     def by_number(self, number: int) -> Conversation | None:
-        record = self._numbered(number)
-        return record.conversation if record else None
+        return next((r.conversation for r in self._records.values() if r.conversation.number == number), None)
 
     @_locked
     def conversations(
@@ -118,26 +106,27 @@ class MemoryStore(Store):
 
     @_locked
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        check_settable(changes)
         return self._record(conversation_id).refresh(**changes, updated_at=clock.now())
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
-        return len(self._records.pop(self._record(conversation_id).conversation.id).shown)
+        record = self._record(conversation_id)
+        del self._records[conversation_id]
+        return record.conversation.count
 
     # --- messages
 
     @_locked
     def reserve(self, conversation_id: str) -> int:
         record = self._record(conversation_id)
-        return record.conversation.number << POSITION_BITS | self._take_positions(record, 1)
+        return id_at(record.conversation.number, record.take_positions(1))
 
     @_locked
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         record = self._record(conversation_id)
         number = record.conversation.number
-        for message in messages:
-            check_reserved(message.id, number, number << POSITION_BITS | record.next_position)
-        position = self._take_positions(record, sum(not message.id for message in messages))
+        position = record.take_positions(positions_wanted(messages, number, record.next_position))
         stored = from_rows(fill(messages, number, position))
         record.messages += stored
         record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
@@ -154,53 +143,45 @@ class MemoryStore(Store):
 
     @_locked
     def message(self, message_id: int) -> Message:
-        record = self._numbered(number_of(message_id))
-        found = [message for message in record.shown if message.id == message_id] if record else []
-        if not found:
-            raise NotFound("There is no such message.")
-        return found[0]
+        record, place = self._find(message_id)
+        return record.messages[place]
 
     @_locked
-    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
-        new = change(self.message(message_id))
-        return self._change(self.message(message_id), content=new.content, edited_at=new.edited_at)
+    def edit(self, message_id: int, change: Change) -> Message:
+        record, place = self._find(message_id)
+        after = record.messages[place] = edited(record.messages[place], change)
+        record.refresh()
+        return after
 
     @_locked
     def hide(self, message_ids: list[int]) -> int:
-        hidden = 0
+        found = 0
         for message_id in message_ids:
             try:
-                self._change(self.message(message_id), is_deleted=True)
+                self.edit(message_id, hidden)
             except NotFound:
                 continue
-            hidden += 1
-        return hidden
-
-    def _change(self, message: Message, **changes: Any) -> Message:
-        record = self._numbered(number_of(message.id))
-        assert record is not None
-        changed = replace(message, **changes)
-        record.messages[record.messages.index(message)] = changed
-        record.refresh()
-        return changed
+            found += 1
+        return found
 
     def _record(self, conversation_id: str) -> Record:
-        record = self._records.get(conversation_id)
-        if record is None:
-            raise NotFound("There is no such conversation.")
-        return record
+        if conversation_id not in self._records:
+            raise NotFound(NO_CONVERSATION)
+        return self._records[conversation_id]
 
-    def _numbered(self, number: int) -> Record | None:
-        return next((r for r in self._records.values() if r.conversation.number == number), None)
+    def _find(self, message_id: int) -> tuple[Record, int]:
+        """Return where a message is that is shown."""
+        if found := self.by_number(number_of(message_id)):
+            record = self._records[found.id]
+            for place, message in enumerate(record.messages):
+                if message.id == message_id and not message.is_deleted:
+                    return record, place
+        raise NotFound(NO_MESSAGE)
 
-    def _take_positions(self, record: Record, wanted: int) -> int:
-        position = record.next_position
-        if position + wanted - 1 > MAX_POSITION:
-            raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
-        record.next_position += wanted
-        return position
+    # --- turns: nothing outlives this process, so there is no checkpoint to remember
 
-    # --- replies that are being written: nothing outlives this process, so there is nothing to remember
+    begin = _locked(Store.begin)
+    finish = _locked(Store.finish)
 
     @_locked
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
@@ -229,14 +210,14 @@ class MemoryStore(Store):
     @_locked
     def rename_project(self, project_id: int, name: str) -> Project:
         if project_id not in self._projects:
-            raise NotFound("There is no such project.")
+            raise NotFound(NO_PROJECT)
         self._projects[project_id] = replace(self._projects[project_id], name=name)
         return self._projects[project_id]
 
     @_locked
     def delete_project(self, project_id: int) -> None:
         if self._projects.pop(project_id, None) is None:
-            raise NotFound("There is no such project.")
+            raise NotFound(NO_PROJECT)
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
@@ -248,3 +229,8 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         self._is_closed = True
+
+
+def open_store(settings: Settings) -> MemoryStore:
+    """Open an empty store."""
+    return MemoryStore()

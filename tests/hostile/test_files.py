@@ -237,10 +237,10 @@ def test_odd_names_hide_nothing(whole: Folder, kind: str) -> None:
             assert texts(store.messages("victim")) == WORDS
 
 
-@pytest.mark.parametrize("name", ["store.json", "partial/zother.jsonl"])
+@pytest.mark.parametrize("name", ["store.json", "checkpoints/zother.jsonl"])
 def test_odd_bookkeeping_hides_nothing(whole: Folder, name: str) -> None:
-    """A ledger or a checkpoint with fields of other types costs a project or half a reply, and no message."""
-    first, _, rest = whole[name].partition(b"\n") if name.startswith("partial") else (whole[name], b"", b"")
+    """A `store.json` or a checkpoint with fields of other types costs a project or half a reply, and no message."""
+    first, _, rest = whole[name].partition(b"\n") if name.startswith("checkpoints") else (whole[name], b"", b"")
     content = json.loads(first)
     holders = [content, *content.get("projects", [])]
     for fields, key in [(each, key) for each in holders for key in each]:
@@ -262,7 +262,7 @@ def check_bookkeeping(folder: Path) -> None:
 
 def test_damaged_snapshot_is_not_believed(whole: Folder) -> None:
     """A snapshot with one wrong bit, although it is JSON still, changes nothing that is shown."""
-    idle = {name: data for name, data in whole.items() if not name.startswith("partial")}
+    idle = {name: data for name, data in whole.items() if not name.startswith("checkpoints")}
     snapshot = idle["catalog.json"]
     with laid_out(idle) as folder, opened(folder) as store:
         right = store.conversations("u")
@@ -273,9 +273,9 @@ def test_damaged_snapshot_is_not_believed(whole: Folder) -> None:
 
 
 @examples(80)
-@given(name=st.sampled_from(["catalog.json", "store.json", "partial/zother.jsonl"]), happened=damages())
+@given(name=st.sampled_from(["catalog.json", "store.json", "checkpoints/zother.jsonl"]), happened=damages())
 def test_damaged_bookkeeping_hides_nothing(whole: Folder, name: str, happened: list[Damage]) -> None:
-    """A snapshot, a ledger or a checkpoint that went bad costs time or a project, and no message."""
+    """A snapshot, a `store.json` or a checkpoint that went bad costs time or a project, and no message."""
     damaged = whole[name]
     for damage in happened:
         damaged = damage(damaged)

@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from core import files
-from self_agent.storage.base import Store
+from core import clock, files
+from core.config import Settings
+from self_agent import storage
+from self_agent.storage import Store, choices
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.memory import MemoryStore
 
 
-@pytest.fixture(params=["json", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def opened(name: str, folder: Path) -> Store:
+    """Open the store with this name, as the setting STORE does."""
+    store = storage.open_store(Settings(store=name, data_dir=folder, log_dir=folder / "logs"))
+    store.get("")  # waits until it is open
+    return store
+
+
+@pytest.fixture(params=choices())
+def store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
     """Each implementation of the contract."""
-    opened: Store = JsonFileStore(tmp_path / "data") if request.param == "json" else MemoryStore()
-    yield opened
-    opened.close()
+    store = opened(request.param, folder)
+    yield store
+    store.close()
+
+
+def is_persistent(name: str) -> bool:
+    """Say whether what this store keeps is there again when it is opened again."""
+    kind = get_type_hints(import_module(f"self_agent.storage.{name}").open_store)["return"]
+    return bool(kind.persistent)
+
+
+PERSISTENT = filter(is_persistent, choices())
+
+
+@pytest.fixture(params=itertools.product(PERSISTENT, ("closed", "killed")), ids="-".join)
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Open each persistent store, again and again, after it was closed or killed.
+
+    What `kill -9` leaves is the data folder as it is while the store is open; a new process knows no time but its own.
+    """
+    name, end = request.param
+    stores: list[Store] = []
+    folder = tmp_path / "0"
+
+    def again() -> Store:
+        nonlocal folder
+        if stores and end == "closed":
+            stores[-1].close()
+        elif stores:
+            folder = shutil.copytree(folder, tmp_path / f"{len(stores)}")
+        clock._last = 0
+        stores.append(opened(name, folder))
+        return stores[-1]
+
+    yield again
+    for store in stores:
+        store.close()
+    clock._last = 0
 
 
 @pytest.fixture

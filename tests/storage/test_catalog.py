@@ -9,23 +9,24 @@ from pathlib import Path
 import pytest
 
 from core.errors import StorageError
-from self_agent.models import MAX_NUMBER, Message
+from self_agent.models import MAX_NUMBER, SETTABLE, Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.catalog import Catalog, Entry, pack
-from self_agent.storage.json_files.line_table import LineTables, scan
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import Entry, pack
+from self_agent.storage.json_files.reading import LineTables, scan
 
 Open = Callable[[], JsonFileStore]
 
 
 def entry(name: str, number: int, updated: str = "") -> Entry:
-    return Entry(name, number, "u", None, None, None, 0, updated, pack("2025-04-30T10:00:01.000000Z", "", ""))
+    return Entry(name, number, "u", tuple(SETTABLE.values()), updated, pack("2025-04-30T10:00:01.000000Z", "", ""))
 
 
 def test_late_update_finds_its_place() -> None:
     """An entry whose update is older than others' goes behind them."""
     catalog = Catalog()
     entries = [entry(name, n, f"{n}") for n, name in enumerate("abcd", 1)]
-    catalog.load(reversed(entries))
+    catalog.load({found.number: found for found in reversed(entries)})
     assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "c", "b", "a"]
     catalog.update(entries[0], updated_at="2")
     catalog.update(entries[1], updated_at="35")
@@ -84,7 +85,7 @@ def test_bad_snapshot_costs_nothing(open_store: Open, folder: Path, damage: str)
             {
                 "cut": data[: len(data) // 2],
                 "garbage": b"\0" * 100,
-                "version": data.replace(b'"format": 1', b'"format": 0'),
+                "version": data.replace(b'"title"', b'"older"'),
                 "row": data.replace(b'["B",', b"["),
             }[damage]
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import Conflict, InvalidRequest, NotFound, NotYours, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
+from tests.storage.samples import full_message, said, settable
 
 
 def user(text: str) -> Message:
@@ -30,6 +32,22 @@ def test_created_conversation_is_found(store: Store) -> None:
     assert (made.title, made.system_prompt, made.model, made.user_id) == ("t", "s", "m", "u")
     assert made.created_at == made.updated_at
     assert store.get("c") == store.by_number(made.number) == made
+
+
+def test_every_settable_field_is_kept(store: Store) -> None:
+    """Each field that can be set is kept, set at the creation or later; what cannot be set is a bug."""
+    chosen = settable()
+    made = store.create("c", "u", **chosen)
+    store.create("d", "u")
+    for name, value in chosen.items():
+        assert getattr(store.update("d", **{name: value}), name) == value
+    for conversation_id in "cd":
+        found = store.get(conversation_id)
+        assert {name: getattr(found, name) for name in chosen} == chosen
+    for use in (lambda: store.create("e", "u", count=5), lambda: store.update("c", number=5)):
+        with pytest.raises(TypeError):
+            use()
+    assert (store.get("e"), store.get("c")) == (None, made)
 
 
 def test_unknown_conversation_is_none(store: Store) -> None:
@@ -72,6 +90,24 @@ def test_append_fills_in_messages(store: Store) -> None:
     assert stored[0].id < stored[1].id
     assert stored[0].timestamp < stored[1].timestamp
     assert stored[1].content == full.content
+
+
+def test_every_field_is_kept(store: Store) -> None:
+    """A message with a value in each field that there is comes back whole, the hidden one with its other fields."""
+    store.create("c", "u")
+    whole = full_message(store.reserve("c"))
+    assert store.append("c", replace(whole, is_deleted=False)) == [replace(whole, is_deleted=False)]
+    assert store.message(whole.id) == replace(whole, is_deleted=False)
+
+
+def test_appended_hidden_stays_hidden(store: Store) -> None:
+    """A message that is hidden when it is appended is stored, and counts for nothing."""
+    store.create("c", "u")
+    store.append("c", user("shown"), Message("assistant", "hidden", is_deleted=True))
+    assert texts(store.messages("c")) == texts(store.latest("c", 5)) == ["shown"]
+    found = store.get("c")
+    assert found
+    assert (found.count, found.summary) == (1, "shown")
 
 
 def test_append_of_nothing(store: Store) -> None:
@@ -117,7 +153,7 @@ def test_hidden_messages_are_gone(store: Store) -> None:
     with pytest.raises(NotFound):
         store.message(hidden[0])
     with pytest.raises(NotFound):
-        store.edit(hidden[0], "x")
+        store.edit(hidden[0], said("x"))
 
 
 def test_hide_many_over_conversations(store: Store) -> None:
@@ -133,15 +169,40 @@ def test_hide_many_over_conversations(store: Store) -> None:
 def test_edit_replaces_content(store: Store) -> None:
     """An edited message keeps its id, place and time, and says when it was edited; headings follow."""
     stored = fill(store, 3)
-    changed = store.edit(stored[0].id, "longer than it was before")
+    changed = store.edit(stored[0].id, said("longer than it was before"))
     assert (changed.id, changed.timestamp) == (stored[0].id, stored[0].timestamp)
     assert changed.edited_at
     assert store.message(stored[0].id) == changed
     assert store.messages("c") == [changed, *stored[1:]]
-    store.edit(stored[2].id, "last")
+    store.edit(stored[2].id, said("last"))
     found = store.get("c")
     assert found
     assert (found.first, found.summary) == ("longer tha", "last")
+
+
+def test_refused_edit_changes_nothing(store: Store) -> None:
+    """What the change raises is passed on, a change of what must stay is a bug, and either leaves all as it was."""
+    stored = fill(store, 2)
+    before = store.get("c")
+
+    def refuse(message: Message) -> Message:
+        assert message == stored[0]
+        raise InvalidRequest("no")
+
+    with pytest.raises(InvalidRequest):
+        store.edit(stored[0].id, refuse)
+    for kept in ({"id": stored[1].id}, {"role": "assistant"}, {"timestamp": "2025-04-30T10:00:01.000000Z"}):
+        with pytest.raises(ValueError, match="keeps"):
+            store.edit(stored[0].id, lambda message, kept=kept: replace(message, **kept))
+    assert store.messages("c") == stored
+    assert store.get("c") == before
+
+
+def test_edits_follow_each_other(store: Store) -> None:
+    """Of many edits of one message at once none is lost: each is shown what the one before it made."""
+    [stored] = fill(store, 1)
+    run_all(*[lambda: store.edit(stored.id, lambda m: replace(m, content=m.content + "+"))] * 8)
+    assert store.message(stored.id).content == "m0" + "+" * 8
 
 
 def test_message_by_its_id(store: Store) -> None:
@@ -152,7 +213,7 @@ def test_message_by_its_id(store: Store) -> None:
         with pytest.raises(NotFound):
             store.message(unknown)
         with pytest.raises(NotFound):
-            store.edit(unknown, "x")
+            store.edit(unknown, said("x"))
 
 
 def test_reserved_id_is_used_later(store: Store) -> None:
@@ -254,6 +315,56 @@ def test_checkpoints_leave_no_trace(store: Store) -> None:
     store.discard_checkpoint("c")
     store.discard_checkpoint("c")
     assert texts(store.messages("c")) == ["m0", "partial"]
+
+
+def test_turn_begins_and_ends(store: Store) -> None:
+    """A question is stored with the id of its reply, in a conversation that is made for it or was there."""
+    question, reply_id = store.begin("u", "c", user("q"), new={"title": "t"})[1:]
+    assert store.latest("c", 1) == [question]
+    reply = store.finish("c", Message("assistant", "a", id=reply_id))
+    begun = store.begin("u", "c", user("more"))
+    assert begun.conversation == store.get("c")
+    assert (begun.conversation.title, begun.conversation.count) == ("t", 3)
+    assert store.messages("c") == [question, reply, begun.question]
+    store.checkpoint("c", Message("assistant", "", id=begun.reply_id), "x")
+    assert store.finish("c", None) is None
+    assert [m.id for m in store.append("c", user("next"))] > [begun.reply_id]
+    assert texts(store.messages("c")) == ["q", "a", "more", "next"]
+
+
+def test_turn_needs_its_conversation(store: Store) -> None:
+    """Nothing is stored for a conversation that is not there, or is another user's."""
+    with pytest.raises(NotFound) as unknown:
+        store.begin("u", "c", user("x"))
+    with pytest.raises(TypeError):
+        store.begin("u", "c", user("x"), new={"count": 5})
+    assert store.get("c") is None
+    fill(store, 1)
+    for new in (None, {"title": "t"}):
+        with pytest.raises(NotYours) as others:
+            store.begin("v", "c", user("x"), new=new)
+        assert others.value.message == unknown.value.message
+    assert texts(store.messages("c")) == ["m0"]
+
+
+def test_new_id_is_one_users(store: Store) -> None:
+    """Of two users who begin the same new conversation at once one has it, with all that is in it."""
+    for n in range(10):
+        begun: list[str] = []
+
+        def begin(user_id: str, name: str, begun: list[str] = begun) -> None:
+            try:
+                for _ in range(3):
+                    store.begin(user_id, name, user(user_id), new={})
+                begun.append(user_id)
+            except NotYours:
+                pass
+
+        run_all(*(lambda u=u, name=f"c{n}": begin(u, name) for u in "uvuv"))
+        found = store.get(f"c{n}")
+        assert found
+        assert begun == [found.user_id] * 2
+        assert texts(store.messages(found.id)) == [found.user_id] * 6
 
 
 def test_many_threads_one_conversation(store: Store) -> None:

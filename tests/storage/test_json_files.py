@@ -15,8 +15,9 @@ import pytest
 from core.errors import NotFound, StartupError, StorageError, StorageFull
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files import lines as document
+from self_agent.storage.json_files.lines import ending, header_line
 from tests.storage.conftest import Refusing
+from tests.storage.samples import message_line, said
 
 Open = Callable[[], JsonFileStore]
 
@@ -48,7 +49,7 @@ def test_everything_survives_restart(open_store: Open) -> None:
     project = store.create_project("u", "p")
     store.create("a", "u", title="t", system_prompt="s", model="m", project_id=project.id)
     stored = store.append("a", user("x"), Message("assistant", "y", sources=[{}]), user("z"))
-    store.edit(stored[0].id, "new")
+    store.edit(stored[0].id, said("new"))
     store.hide([stored[2].id])
     store.create("b", "u")
     before = (store.conversations("u"), store.messages("a"), store.projects("u"))
@@ -91,10 +92,10 @@ def test_kept_deletion_is_marked(open_store: Open, folder: Path) -> None:
 def test_long_conversation_reads_few_bytes(open_store: Open, folder: Path) -> None:
     """The tail, a page and a single message of a long conversation are right, in any state of the caches."""
     (folder / "conversations").mkdir(parents=True)
-    lines = [document.message_line(Message("user", f"m{n} " + "x" * 50, 1 << 20 | n + 1, TIME)) for n in range(5000)]
+    lines = [message_line(Message("user", f"m{n} " + "x" * 50, 1 << 20 | n + 1, TIME)) for n in range(5000)]
     header = {"conversation_id": "c", "number": 1, "user_id": "u", "name": None, "system_prompt": None, "model": None}
     header |= {"project_id": 0, "created_at": TIME, "updated_at": TIME}
-    (folder / "conversations" / "c.json").write_bytes(document.header_line(header) + document.ending(lines, first=True))
+    (folder / "conversations" / "c.json").write_bytes(header_line(header) + ending(lines, first=True))
     store = open_store()
     everything = store.messages("c")
     assert len(everything) == 5000
@@ -109,7 +110,7 @@ def test_long_conversation_reads_few_bytes(open_store: Open, folder: Path) -> No
     everything += store.append("c", *[user("x")] * 100, Message("assistant", "late", id=late))
     for index in (0, 1, 2500, 5000, -1, -2):
         assert store.message(everything[index].id) == everything[index]
-    everything[2500] = store.edit(everything[2500].id, "edited")
+    everything[2500] = store.edit(everything[2500].id, said("edited"))
     assert store.messages("c", offset=2499, limit=3) == everything[2499:2502]
     with pytest.raises(NotFound):
         store.message((1 << 20) + 1_000_000)
@@ -150,7 +151,7 @@ def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: R
     for use in (
         lambda: store.create("d", "u"),
         lambda: store.update("c", title="t"),
-        lambda: store.edit(stored[0].id, "y"),
+        lambda: store.edit(stored[0].id, said("y")),
         lambda: store.hide([stored[0].id]),
         lambda: store.delete("c", keep=True),
         lambda: store.delete("c"),
@@ -223,11 +224,11 @@ def test_closing_frees_the_folder(open_store: Open, folder: Path) -> None:
     """A closed store leaves neither lock nor pid; one that failed to open leaves no lock either."""
     open_store().close()
     assert not (folder / ".lock.pid").exists()
-    (folder / "partial").rmdir()
-    (folder / "partial").write_text("in the way")
+    (folder / "checkpoints").rmdir()
+    (folder / "checkpoints").write_text("in the way")
     with pytest.raises(StartupError, match="cannot be used"):
         JsonFileStore(folder)
-    (folder / "partial").unlink()
+    (folder / "checkpoints").unlink()
     assert open_store().ready()
 
 
@@ -291,7 +292,7 @@ def test_unknown_fields_survive_changes(open_store: Open, folder: Path) -> None:
     path.write_text(
         path.read_text().replace('"content"', '"later":7,"content"').replace('"number"', '"more":8,"number"')
     )
-    store.edit(stored[0].id, "x")
+    store.edit(stored[0].id, said("x"))
     store.update("c", title="t")
     content = json.loads(path.read_bytes())
     assert (content["more"], content["messages"][0]["later"]) == (8, 7)
@@ -310,6 +311,32 @@ def test_ruined_file_is_set_aside(open_store: Open, folder: Path) -> None:
     with pytest.raises(NotFound):
         store.messages("c")
     assert sorted(p.name for p in (folder / "quarantine").iterdir()) == ["c.json", "c~1.json"]
+
+
+@pytest.mark.parametrize("call", ["open", "write", "sync", "replace", "sync_folder"])
+def test_refused_beginning_leaves_nothing(open_store: Open, folder: Path, disk: Refusing, call: str) -> None:
+    """When the disk refuses any step, neither the conversation nor its question is there, and both can be later."""
+    store = open_store()
+    disk.refused = {call: errno.ENOSPC}
+    with pytest.raises(StorageFull):
+        store.begin("u", "c", user("lost"), new={"title": "t"})
+    disk.refused = {}
+    assert store.get("c") is None
+    assert not list((folder / "conversations").iterdir())
+    store = open_store()
+    assert store.begin("u", "c", user("kept"), new={}).conversation.count == 1
+    assert texts(store.messages("c")) == ["kept"]
+
+
+def test_beginning_is_one_replacement(open_store: Open, disk: Refusing) -> None:
+    """A new conversation and its question take two syncs together, one more question takes one."""
+    store = open_store()
+    disk.calls.clear()
+    store.begin("u", "c", user("first"), new={"title": "t"})
+    assert disk.calls == ["open", "write", "sync", "replace", "sync_folder"]
+    disk.calls.clear()
+    store.begin("u", "c", user("second"), new={"title": "t"})
+    assert disk.calls == ["open", "write", "sync"]
 
 
 def test_memory_is_not_read(open_store: Open, folder: Path, disk: Refusing) -> None:

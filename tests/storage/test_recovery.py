@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from self_agent.models import Message
+from self_agent.storage.base import CUT_OFF
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.checkpoints import CUT_OFF, read_partial
+from self_agent.storage.json_files.checkpoints import read_checkpoint
 
 Open = Callable[[], JsonFileStore]
 
@@ -193,8 +194,19 @@ def test_killed_server_keeps_the_reply(open_store: Open, folder: Path, state: st
         else:
             assert (reply.content, reply.incomplete, reply.error) == ("partial ✓", True, CUT_OFF)
             assert reply.model == "m"
-        assert not list((folder / "partial").iterdir())
+        assert not list((folder / "checkpoints").iterdir())
         assert not list((folder / "conversations").glob("*.tmp"))
+
+
+def test_older_folder_is_renamed(open_store: Open, folder: Path) -> None:
+    """A reply that version 0.1.0 left in `partial/` is stored, and the folder has its new name."""
+    store = open_store()
+    store.create("c", "u")
+    store.checkpoint("c", Message("assistant", "", id=store.reserve("c")), "half")
+    store.close()
+    (folder / "checkpoints").rename(folder / "partial")
+    assert texts(open_store().messages("c")) == ["half"]
+    assert not (folder / "partial").exists()
 
 
 def test_odd_checkpoints_are_dropped(open_store: Open, folder: Path) -> None:
@@ -202,28 +214,28 @@ def test_odd_checkpoints_are_dropped(open_store: Open, folder: Path) -> None:
     store = open_store()
     store.create("c", "u")
     store.close()
-    partial = folder / "partial"
+    left = folder / "checkpoints"
     first = {"conversation_id": "c", "id": 1 << 20 | 7, "role": "assistant", "content": "", "timestamp": ""}
-    (partial / "c.jsonl").write_text(json.dumps(first) + '\n""\n')
-    (partial / "d.jsonl").write_text(json.dumps({**first, "conversation_id": "d"}) + '\n"x"\n')
-    (partial / "e.jsonl").write_text("nonsense")
+    (left / "c.jsonl").write_text(json.dumps(first) + '\n""\n')
+    (left / "d.jsonl").write_text(json.dumps({**first, "conversation_id": "d"}) + '\n"x"\n')
+    (left / "e.jsonl").write_text("nonsense")
     store = open_store()
     assert store.messages("c") == []
     assert store.append("c", user("x"))[0].id == 1 << 20 | 8
-    assert not list(partial.iterdir())
+    assert not list(left.iterdir())
 
 
 def test_torn_checkpoint_is_read() -> None:
     """Pieces before a torn or broken one count."""
     first = b'{"conversation_id":"c","id":5,"role":"assistant","content":"","timestamp":""}\n'
     for rest in (b'"a"\n"b"\n"c', b'"a"\n"b"\n{"c\n"d"\n', b'"a"\n1\n"b"\n'):
-        partial = read_partial(first + rest)
-        assert partial
-        assert partial.reply.content == "ab"
-    assert read_partial(b"") is read_partial(b"[]\n") is read_partial(b"{}\n") is None
+        found = read_checkpoint(first + rest)
+        assert found
+        assert found[1].content == "ab"
+    assert read_checkpoint(b"") is read_checkpoint(b"[]\n") is read_checkpoint(b"{}\n") is None
 
 
-def test_broken_ledger_is_set_aside(open_store: Open, folder: Path) -> None:
+def test_broken_projects_are_set_aside(open_store: Open, folder: Path) -> None:
     """Without a readable `store.json` the server starts, and gives no project's id again that a document names."""
     store = open_store()
     store.create_project("u", "p")

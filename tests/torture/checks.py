@@ -66,7 +66,7 @@ def read_documents(folder: Path) -> tuple[dict[str, Row], list[Problem]]:
     """Read all files as any other program would; whatever is in quarantine could not be read by the server."""
     documents: dict[str, Row] = {}
     problems = [Problem("unreadable", str(path)) for path in (folder / "quarantine").iterdir()]
-    problems += [Problem("wrong", f"left over: {path}") for path in (folder / "partial").iterdir()]
+    problems += [Problem("wrong", f"left over: {path}") for path in (folder / "checkpoints").iterdir()]
     for path in [*(folder / "conversations").iterdir(), *(folder / "deleted").iterdir()]:
         try:
             document = json.loads(path.read_bytes())

@@ -10,9 +10,9 @@ from typing import Union
 
 from core import files
 from self_agent.models import LOCAL_USER, Message
-from self_agent.storage.base import Store
+from self_agent.storage.base import CUT_OFF, Store
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.checkpoints import CUT_OFF
+from tests.storage.samples import said
 from tests.torture.disk import Event, Recorder
 
 Shown = tuple[int, str, str, Union[str, None]]  # id, role, content, error
@@ -126,10 +126,15 @@ STORIES: dict[str, tuple[Step, Step]] = {  # what happened before, and what the 
     "append to indented": (Session.indent, lambda s: s.append("a new line")),
     "take in old": (Session.put_old, Session.reopen),
     "repair": (Session.tear, Session.reopen),
-    "edit": (Session.nothing, lambda s: s.store.edit(s.last_id(), "edited")),
+    "edit": (Session.nothing, lambda s: s.store.edit(s.last_id(), said("edited"))),
     "hide": (Session.nothing, lambda s: s.store.hide([s.last_id()])),
     "rename": (Session.nothing, lambda s: s.store.update("c", title="a name")),
     "create": (Session.nothing, lambda s: s.store.create("f", LOCAL_USER)),
+    "begin": (Session.nothing, lambda s: s.store.begin(LOCAL_USER, "c", Message("user", "second question"))),
+    "begin anew": (
+        Session.nothing,
+        lambda s: s.store.begin(LOCAL_USER, "f", Message("user", "a first"), new={"title": "t"}),
+    ),
     "delete": (Session.nothing, lambda s: s.store.delete("e")),
     "delete softly": (Session.nothing, lambda s: s.store.delete("e", keep=True)),
     "checkpoint": (Session.nothing, Session.checkpoint),
@@ -168,7 +173,7 @@ class Story:
     def _is_between(self, found: View) -> bool:
         return found.keys() == self.after.keys() and all(
             found[name][1] == messages[: len(found[name][1])]
-            and len(found[name][1]) >= len(self.before.get(name, ("", []))[1])
+            and len(found[name][1]) >= len(self.before.get(name, self.after[name])[1])
             and found[name][0] == title
             for name, (title, messages) in self.after.items()
         )

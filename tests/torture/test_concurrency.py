@@ -18,6 +18,7 @@ from self_agent.models import Conversation, Message, number_of
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.memory import MemoryStore
+from tests.storage.samples import said
 from tests.torture.stories import Careless, through
 
 THREADS = 64
@@ -86,7 +87,7 @@ def test_everything_at_once(store: JsonFileStore) -> None:
     def use(n: int) -> None:
         for step in range(4):
             [one, two] = store.append("c", Message("user", f"{n} {step}"), Message("user", "to be hidden"))
-            store.edit(one.id, f"{n} {step} edited")
+            store.edit(one.id, said(f"{n} {step} edited"))
             assert store.hide([two.id]) == 1
             assert store.update("c", title=f"{n}").count >= 1
             assert store.message(one.id).content == f"{n} {step} edited"
@@ -190,7 +191,7 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(pick=PICK, text=TEXTS)
     def edit(self, pick: int, text: str) -> None:
-        self.both(lambda s: essence(s.edit(self.picked(pick), text)))
+        self.both(lambda s: essence(s.edit(self.picked(pick), said(text))))
 
     @rule(picks=st.lists(PICK, max_size=12))
     def hide(self, picks: list[int]) -> None:
@@ -223,6 +224,11 @@ class BothStores(RuleBasedStateMachine):
         if not with_catalog:
             (self.folder / "catalog.json").unlink(missing_ok=True)
         self.json = JsonFileStore(self.folder)
+        for found in self.memory.conversations("u").items:
+            ids = [self.json.reserve(found.id), self.memory.reserve(found.id)]
+            while ids[0] != ids[1]:  # without its snapshot a store leaves a gap behind a question, for its reply
+                behind = ids.index(min(ids))
+                ids[behind] = (self.json, self.memory)[behind].reserve(found.id)
 
     @invariant()
     def agree(self) -> None:

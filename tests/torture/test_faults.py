@@ -18,7 +18,7 @@ from core import clock, files
 from core.errors import StorageError
 from self_agent.models import LOCAL_USER, Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.checkpoints import read_partial
+from self_agent.storage.json_files.checkpoints import read_checkpoint
 from tests.conftest import MakeApp
 from tests.serving import CONVERSATIONS, ROOT
 from tests.torture.disk import FolderSynced, Moment, Recorder, restore
@@ -174,9 +174,9 @@ def test_checkpoint_has_no_hole(disk: Failing, folder: Path) -> None:
                     store.checkpoint("c", reply, piece)
             else:
                 store.checkpoint("c", reply, piece)
-        path = folder / "partial" / "c.jsonl"
-        partial = read_partial(path.read_bytes())
-        assert (partial.reply.content if partial else "") == ["", "one "][first_refused]
+        path = folder / "checkpoints" / "c.jsonl"
+        found = read_checkpoint(path.read_bytes())
+        assert (found[1].content if found else "") == ["", "one "][first_refused]
         store.discard_checkpoint("c")
         assert not path.exists()
     store.close()

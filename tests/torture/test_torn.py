@@ -51,7 +51,9 @@ def test_power_fails_at_each_byte(folders: Iterator[Path], name: str) -> None:
                 check(story, Moment([*story.log[:end], *rest]).killed(), next(folders), acknowledged=False)
 
 
-@pytest.mark.parametrize("name", ["edit", "rename", "create", "delete", "delete softly", "repair", "take in old"])
+@pytest.mark.parametrize(
+    "name", ["edit", "rename", "create", "begin anew", "delete", "delete softly", "repair", "take in old"]
+)
 def test_power_fails_after_restart(folders: Iterator[Path], name: str) -> None:
     """Killed, started again, and then the power fails: what was acknowledged after the restart is there."""
     story = Story(next(folders), name)

@@ -536,7 +536,8 @@ def test_queue_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(TooManyRequests) as caught:
         world.submit("one too many")
     assert caught.value.retry_after
-    assert len([thread for thread in threading.enumerate() if thread.name.startswith("turn-")]) <= 1
+    names = {f"turn-{turn.id}" for turn in turns}
+    assert len([thread for thread in threading.enumerate() if thread.name in names]) <= 1
     for turn in turns:
         world.model.say(".", None)
         turn.wait()

@@ -4,91 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any
 
 from core.errors import Conflict, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, POSITION_BITS, SUMMARY_LENGTH, Conversation, Message, Page
-from self_agent.storage.json_files.lines import TIMESTAMP_LENGTH, beginning
+from self_agent.models import MAX_NUMBER, Conversation, Page
+from self_agent.storage.base import TAKEN
+from self_agent.storage.json_files.entry import PROJECT, Entry
+from self_agent.storage.json_files.lines import Fields
+from self_agent.storage.rows import next_after
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One conversation: what is shown of it, what is known of its file, and its lock.
-
-    The fields that come first, up to `mtime_ns`, are the row of the snapshot, in this order.
-    """
-
-    id: str
-    number: int
-    user_id: str
-    title: str | None
-    system_prompt: str | None
-    model: str | None
-    project_id: int
-    updated_at: str
-    texts: str  # see `pack`
-    total: int = 0  # lines of messages in the document
-    hidden: int = 0  # of these, deleted ones
-    next_position: int = 1
-    size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
-    mtime_ns: int = 0
-    lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
-    is_checked: bool = False  # the end of the file was looked at since the start, see `documents._is_closed`
-    is_torn: bool = False  # an append failed and could not be undone: cut the file before touching it
-    is_gone: bool = False  # removed from the catalog while somebody waited for the lock
-
-    @property
-    def count(self) -> int:
-        """How many messages are shown."""
-        return self.total - self.hidden
-
-    @property
-    def created_at(self) -> str:
-        """When the conversation was created."""
-        return self.texts[:TIMESTAMP_LENGTH]
-
-    def conversation(self) -> Conversation:
-        """Return what a use case may see."""
-        created_at, first, summary = unpack(self.texts)
-        return Conversation(
-            self.id,
-            self.number,
-            self.user_id,
-            created_at,
-            self.updated_at,
-            self.title,
-            self.system_prompt,
-            self.model,
-            self.project_id,
-            self.total - self.hidden,
-            first,
-            summary,
-        )
-
-
-def pack(created_at: str, first: str, summary: str) -> str:
-    """Keep three texts of an entry as one: two objects less each, an eighth of the whole catalog."""
-    return f"{created_at}{chr(len(first))}{first}{summary}"
-
-
-def with_appended(texts: str, messages: Sequence[Message]) -> str:
-    """Return the three texts of an entry as one after messages were appended."""
-    summary = messages[-1].content[:SUMMARY_LENGTH]
-    if first_length := ord(texts[TIMESTAMP_LENGTH]):
-        return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
-    first = next(filter(None, (beginning(m.role, m.content) for m in messages)), "")
-    return pack(texts[:TIMESTAMP_LENGTH], first, summary)
-
-
-def unpack(texts: str) -> tuple[str, str, str]:
-    """Return what `pack` was given."""
-    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
-    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
 
 
 class Catalog:
@@ -124,7 +51,7 @@ class Catalog:
             if project_id is None:
                 chosen, total = list(islice(reversed(order.values()), offset, stop)), len(order)
             else:
-                members = [entry for entry in reversed(order.values()) if entry.project_id == project_id]
+                members = [entry for entry in reversed(order.values()) if entry.settable[PROJECT] == project_id]
                 chosen, total = members[offset:stop], len(members)
             return Page([entry.conversation() for entry in chosen], total)
 
@@ -158,10 +85,11 @@ class Catalog:
 
     # --- changing
 
-    def load(self, entries: Iterable[Entry]) -> None:
-        """Add what was found at the start, in any order."""
+    def load(self, entries: dict[int, Entry]) -> None:
+        """Take what was found at the start, by number and in any order."""
         with self._lock:
-            for entry in sorted(entries, key=lambda entry: entry.updated_at):
+            self._by_number = entries  # not a copy: of 100,000 it would take 5 MiB
+            for entry in sorted(entries.values(), key=lambda entry: entry.updated_at):
                 self._insert(entry)
 
     def raise_numbers(self, number: int) -> None:
@@ -179,7 +107,7 @@ class Catalog:
             while conversation_id in self._being_created:
                 self._released.wait()
             if conversation_id in self._by_id:
-                raise Conflict("A conversation with this id exists already.")
+                raise Conflict(TAKEN)
             number = self._next_number()
             self._being_created.add(conversation_id)
             return number
@@ -211,10 +139,12 @@ class Catalog:
             if "updated_at" in changes and not entry.is_gone:
                 self._put_in_order(entry)
 
-    def appended(self, entry: Entry, count: int, status: os.stat_result, updated_at: str, texts: str) -> None:
-        """Do as `update` does, only faster, after `count` messages were appended."""
+    def appended(self, entry: Entry, rows: list[Fields], status: os.stat_result, updated_at: str, texts: str) -> None:
+        """Do as `update` does, only faster, after messages were appended."""
         with self._lock:
-            entry.total += count
+            for row in rows:
+                entry.total += 1
+                entry.hidden += "is_deleted" in row
             entry.size = status.st_size
             entry.mtime_ns = status.st_mtime_ns
             entry.updated_at = updated_at
@@ -226,18 +156,15 @@ class Catalog:
     def take_positions(self, entry: Entry, count: int) -> int:
         """Take `count` positions for messages that nobody else will get; return the first."""
         with self._lock:
-            position = entry.next_position
-            if position + count - 1 > MAX_POSITION:
-                raise StorageError(f"The conversation is full: it holds {MAX_POSITION:,} messages at most.")
-            entry.next_position += count
+            position, entry.next_position = entry.next_position, next_after(entry.next_position, count)
             return position
 
     def leave_project(self, project_id: int) -> None:
         """Put the conversations of a project that is gone into none."""
         with self._lock:
             for entry in self._by_id.values():
-                if entry.project_id == project_id:
-                    entry.project_id = 0
+                if entry.settable[PROJECT] == project_id:
+                    entry.settable = entry.with_set({"project_id": 0})
             self.is_dirty = True
 
     def remove(self, entry: Entry) -> None:
@@ -267,8 +194,3 @@ class Catalog:
         for moved in (entry, *reversed(newer)):
             order.pop(moved.number, None)
             order[moved.number] = moved
-
-
-def message_id(entry: Entry, position: int) -> int:
-    """Return the id of the message at a position of a conversation."""
-    return entry.number << POSITION_BITS | position

@@ -10,83 +10,65 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 
 from core import files
-from core.errors import StorageError
 from self_agent.models import Message
-from self_agent.storage.json_files.folder import Layout
-from self_agent.storage.json_files.lines import dump, message_line
-from self_agent.storage.rows import from_fields
+from self_agent.storage.base import CUT_OFF
+from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.lines import dump
+from self_agent.storage.rows import from_rows, row_of
 
-CUT_OFF = "the server stopped before the reply was finished"
-
-
-class Partial(NamedTuple):
-    """What a crash left of a reply."""
-
-    conversation_id: str
-    reply: Message
+Checkpoint = tuple[str, Message]  # a conversation's id, and what a crash left of its reply
 
 
-class Partials:
+class Checkpoints:
     """The checkpoints; the caller holds the conversation's lock."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._current: dict[str, int] = {}  # the message that a conversation's file is of
-        self._broken: set[str] = set()  # conversations whose file lacks a piece that could not be written
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._files: dict[str, tuple[int, bool]] = {}  # by conversation: whose reply the file is, and is it whole
 
     def add(self, conversation_id: str, reply: Message, text: str) -> None:
         """Add a piece of text; the first one for a message starts the file anew.
 
         After a piece that could not be written no other is taken: a recovered reply must have no hole.
         """
-        is_first = self._current.get(conversation_id) != reply.id
-        self._current[conversation_id] = reply.id
-        if is_first:
-            self._broken.discard(conversation_id)
-        elif conversation_id in self._broken:
+        known = self._files.get(conversation_id)
+        if known == (reply.id, False):
             return
-        try:
-            self._write(conversation_id, reply if is_first else None, text)
-        except StorageError:
-            self._broken.add(conversation_id)
-            raise
-
-    def _write(self, conversation_id: str, starts: Message | None, text: str) -> None:
-        path = self._layout.partial_reply(conversation_id)
-        if starts is None:
-            files.add_to_file(path, dump(text) + b"\n")
-            return
-        first = {"conversation_id": conversation_id, **orjson.loads(message_line(replace(starts, content="")))}
-        files.start_file(path, dump(first) + b"\n" + dump(text) + b"\n")
+        self._files[conversation_id] = (reply.id, False)  # until we know better
+        path, piece = self._folder.checkpoint(conversation_id), dump(text) + b"\n"
+        if known == (reply.id, True):
+            files.add_to_file(path, piece)
+        else:
+            first = {"conversation_id": conversation_id, **row_of(reply, reply.id, reply.timestamp), "content": ""}
+            files.start_file(path, dump(first) + b"\n" + piece)
+        self._files[conversation_id] = (reply.id, True)
 
     def discard(self, conversation_id: str) -> None:
         """Remove a checkpoint, if there is one."""
-        self._broken.discard(conversation_id)
-        if self._current.pop(conversation_id, None) is not None:
-            files.forget_file(self._layout.partial_reply(conversation_id))
+        if self._files.pop(conversation_id, None):
+            files.forget_file(self._folder.checkpoint(conversation_id))
 
-    def left_over(self) -> Iterator[tuple[Path, Partial | None]]:
+    def left_over(self) -> Iterator[tuple[Path, Checkpoint | None]]:
         """Yield the files that a crash left, each with what can be read of it."""
-        for path in filter(Path.is_file, sorted(self._layout.partial.glob("*.jsonl"))):
+        for path in filter(Path.is_file, sorted(self._folder.checkpoints.glob("*.jsonl"))):
             with files.storage_errors():
                 data = path.read_bytes()
-            yield path, read_partial(data)
+            yield path, read_checkpoint(data)
 
 
-def read_partial(data: bytes) -> Partial | None:
+def read_checkpoint(data: bytes) -> Checkpoint | None:
     """Read a checkpoint as far as it is whole, or None. The reply is marked as cut off."""
     lines = data.split(b"\n")[:-1]  # what follows the last line break is torn
     try:
-        fields = orjson.loads(lines[0])
-        conversation_id = fields.pop("conversation_id")
-        if [type(fields[name]) for name in ("id", "role", "timestamp")] != [int, str, str]:
+        row = orjson.loads(lines[0])
+        conversation_id = row.pop("conversation_id")
+        if [type(row[name]) for name in ("id", "role", "timestamp")] != [int, str, str]:
             return None
-        reply = from_fields({**fields, "incomplete": True, "error": CUT_OFF})
+        [reply] = from_rows([row])
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     pieces = []
@@ -94,4 +76,4 @@ def read_partial(data: bytes) -> Partial | None:
         for line in lines[1:]:
             pieces.append(orjson.loads(line))
     text = "".join(piece for piece in pieces if isinstance(piece, str))
-    return Partial(str(conversation_id), replace(reply, content=text))
+    return str(conversation_id), replace(reply, content=text, incomplete=True, error=CUT_OFF)

@@ -17,44 +17,45 @@ from typing import Any, TypeVar
 from core import files
 from core.errors import NotFound, StorageError
 from self_agent.models import Message
-from self_agent.storage.json_files import lines as document
-from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack, with_appended
-from self_agent.storage.json_files.entry import entry_of, header_of, read_entry, read_file, with_header
-from self_agent.storage.json_files.folder import Layout
-from self_agent.storage.json_files.line_table import LineTables
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
+from self_agent.storage.json_files import lines
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import (
+    PROJECT,
+    TORN,
+    UNSEEN,
+    WHOLE,
+    Entry,
+    entry_of,
+    pack,
+    read_entry,
+    read_file,
+    with_appended,
+    with_header,
+)
+from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
-from self_agent.storage.json_files.projects import Ledger
-from self_agent.storage.json_files.reading import whole
+from self_agent.storage.json_files.projects import Projects
+from self_agent.storage.json_files.reading import LineTables, whole
 from self_agent.storage.json_files.salvage import regular, salvage
-from self_agent.storage.rows import check_reserved, fill, from_rows
+from self_agent.storage.rows import edited, fill, from_rows, positions_wanted, with_message
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CLOSED = "The store is closed: the server is stopping."
 _ATTEMPTS = 3  # at reading a document that another program keeps changing
-_TAKEN_OVER = (  # of a file edited while the server runs; its owner and project count from the next start on
-    "title",
-    "system_prompt",
-    "model",
-    "updated_at",
-    "texts",
-    "total",
-    "hidden",
-    "size",
-    "mtime_ns",
-)
+_TAKEN_OVER = ("updated_at", "texts", "total", "hidden", "size", "mtime_ns")  # of a file edited while the server runs
 
 
 class Documents:
     """The files of all conversations."""
 
-    def __init__(self, layout: Layout, catalog: Catalog, ledger: Ledger) -> None:
-        self._layout = layout
+    def __init__(self, folder: Folder, catalog: Catalog, projects: Projects) -> None:
+        self._folder = folder
         self._catalog = catalog
-        self._ledger = ledger
-        self._name_of = lru_cache(4096)(layout.document_name)
+        self._projects = projects
+        self._name_of = lru_cache(4096)(folder.document_name)
         self.tables = LineTables()
         self.is_closed = False
 
@@ -73,34 +74,35 @@ class Documents:
         Raises NotFound when the conversation was removed meanwhile.
         """
         with entry.lock or self._catalog.lock_of(entry):
-            fd = self._open_known(entry, files.READ)
-            try:
-                return work(entry, fd, *args)
-            finally:
-                os.close(fd)
+            return self._on(entry, work, *args)
+
+    def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
+        fd = self._open_known(entry, files.READ)
+        try:
+            return work(entry, fd, *args)
+        finally:
+            os.close(fd)
 
     def _check(self, entry: Entry) -> None:
         """Look again after waiting for the lock."""
         if self.is_closed:
             raise StorageError(CLOSED)
         if entry.is_gone:
-            raise not_found()
+            raise NotFound(NO_CONVERSATION)
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
             if self.is_closed or entry.is_gone:
                 self._check(entry)
-            if entry.is_torn:
+            if entry.tail is TORN:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
-                if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
-                    if entry.is_checked:
-                        return fd
-                    if _is_closed(fd, entry):
-                        entry.is_checked = True
-                        return fd
+                is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
+                if is_known and (entry.tail is WHOLE or _is_closed(fd, entry)):
+                    entry.tail = WHOLE
+                    return fd
             except BaseException:
                 os.close(fd)
                 raise
@@ -112,11 +114,11 @@ class Documents:
         try:
             return files.open_file(self._name_of(entry.id), flags)
         except FileNotFoundError:
-            if not self._layout.conversations.is_dir():
+            if not self._folder.conversations.is_dir():
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
-            raise not_found() from None
+            raise NotFound(NO_CONVERSATION) from None
 
     def _undo_append(self, entry: Entry) -> None:
         fd = self._open(entry, files.CHANGE)
@@ -125,12 +127,12 @@ class Documents:
                 files.cut_tail(fd, entry.size - len(CLOSING), CLOSING)
         finally:
             os.close(fd)
-        entry.is_torn = False
+        entry.tail = UNSEEN
 
     def _read_again(self, entry: Entry) -> None:
         """Take over what somebody else made of a file; set it aside if it is no document any more."""
         self.tables.drop(entry.number)
-        path = self._layout.document(entry.id)
+        path = self._folder.document(entry.id)
         files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
             found = self._read_known(path, entry)
@@ -139,9 +141,11 @@ class Documents:
         except Irregular:
             self.forget(entry)
             self.quarantine(path)
-            raise not_found() from None
+            raise NotFound(NO_CONVERSATION) from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
-        self._catalog.update(entry, **changes, next_position=max(found.next_position, entry.next_position))
+        changes["next_position"] = max(found.next_position, entry.next_position)
+        changes["settable"] = found.with_set({"project_id": entry.settable[PROJECT]})  # counts from the next start on
+        self._catalog.update(entry, **changes)
 
     def _read_known(self, path: Path, entry: Entry) -> Entry:
         try:
@@ -152,14 +156,14 @@ class Documents:
 
     def forget(self, entry: Entry) -> None:
         """Take a conversation out of the catalog for good; its number is remembered."""
-        self._ledger.keep_number(entry.number, self._catalog.last_number)
+        self._projects.keep_number(entry.number, self._catalog.last_number)
         self._catalog.remove(entry)
         self.tables.drop(entry.number)
 
     def quarantine(self, path: Path, *, keep: bool = False) -> None:
         """Move a file that cannot be read, or copy it with `keep`, to where a person will find it."""
         names = itertools.chain([path.name], (f"{path.stem}~{n}{path.suffix}" for n in itertools.count(1)))
-        target = next(self._layout.quarantine / name for name in names if not (self._layout.quarantine / name).exists())
+        target = next(self._folder.quarantine / name for name in names if not (self._folder.quarantine / name).exists())
         if keep:
             with files.storage_errors():
                 files.replace_file(target, [path.read_bytes()])
@@ -180,46 +184,45 @@ class Documents:
         if found.lost:
             self.quarantine(path, keep=True)
         pieces = regular(found, conversation_id, number)
-        status = files.replace_file(self._layout.document(conversation_id), pieces)
+        status = files.replace_file(self._folder.document(conversation_id), pieces)
         log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
         return entry_of(b"".join(pieces), status, conversation_id)
 
-    def create(self, entry: Entry) -> None:
-        """Write the file of a new conversation."""
-        path = self._layout.document(entry.id)
+    def create(self, header: Fields, messages: tuple[Message, ...]) -> tuple[Entry, list[Message]]:
+        """Write the file of a new conversation, and return its entry and its messages as they are stored."""
+        positions_wanted(messages, header["number"], 1)
+        rows = fill(messages, header["number"], 1)
+        path = self._folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
+        data = lines.header_line(header) + (lines.ending(map(lines.dump, rows), first=True) if rows else CLOSING)
         try:
-            status = files.replace_file(path, [document.header_line(header_of(entry)), CLOSING])
-        except StorageError:
+            status = files.replace_file(path, [data])
+            return entry_of(data, status, header["conversation_id"]), from_rows(rows)
+        except (StorageError, Irregular):
             files.forget_file(path)  # the name may be there already, only not durably
             raise
-        entry.size, entry.mtime_ns = status.st_size, status.st_mtime_ns
 
     def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
         """Replace a document, and update the entry with `changes`."""
         self.tables.drop(entry.number)
-        status = files.replace_file(self._layout.document(entry.id), pieces)
+        status = files.replace_file(self._folder.document(entry.id), pieces)
         self._catalog.update(entry, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
         with self.held(entry):
             if kept is not None:
-                fd = self._open_known(entry, files.READ)
-                try:
-                    pieces = with_header(whole(entry, fd), kept)
-                finally:
-                    os.close(fd)
-                files.replace_file(self._layout.deleted_document(entry.id, entry.number), pieces)
-            self._ledger.keep_number(entry.number, self._catalog.last_number)
-            files.remove_file(self._layout.document(entry.id))
+                pieces = with_header(self._on(entry, whole), kept)
+                files.replace_file(self._folder.deleted_document(entry.id, entry.number), pieces)
+            self._projects.keep_number(entry.number, self._catalog.last_number)
+            files.remove_file(self._folder.document(entry.id))
             self.forget(entry)
 
     # --- messages
 
-    def append(self, entry: Entry, messages: tuple[Message, ...]) -> list[Message]:
-        """Append messages with one durable write, and return them as they are stored.
+    def append(self, entry: Entry, messages: tuple[Message, ...], *, spare: int = 0) -> list[Message]:
+        """Append messages with one durable write, and return them as they are stored; leave `spare` positions free.
 
         Each turn waits for this twice, and what runs next to a sync takes more than twice its time, out of cold
         caches: hence few layers, and little after the sync.
@@ -227,17 +230,12 @@ class Documents:
         with entry.lock or self._catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
-                new = 0
-                for message in messages:
-                    if message.id:
-                        check_reserved(message.id, entry.number, message_id(entry, entry.next_position))
-                    else:
-                        new += 1
+                new = positions_wanted(messages, entry.number, entry.next_position) + spare
                 position = self._catalog.take_positions(entry, new) if new else 0
                 if not messages:
                     return []
                 rows = fill(messages, entry.number, position)
-                lines = list(map(document.dump, rows))
+                ends = list(map(lines.dump, rows))
                 updated_at = entry.updated_at
                 for row in rows:
                     if row["timestamp"] > updated_at:
@@ -245,43 +243,35 @@ class Documents:
                 texts = with_appended(entry.texts, messages)
                 stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
-                data = document.ending(lines, first=not entry.total)
-                entry.is_torn = True  # until we know better
+                data = lines.ending(ends, first=not entry.total)
+                entry.tail = TORN  # until we know better
                 status = files.overwrite_tail(fd, end, data, CLOSING)
-                entry.is_torn = False
+                entry.tail = WHOLE
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
-                    self.tables.extend(entry.number, start, [len(line) for line in lines])
-                self._catalog.appended(entry, len(lines), status, updated_at, texts)
+                    self.tables.extend(entry.number, start, [len(line) for line in ends])
+                self._catalog.appended(entry, rows, status, updated_at, texts)
                 return stored
             finally:
                 os.close(fd)
 
-    def change_messages(self, entry: Entry, fd: int, ids: list[int], changes: Mapping[str, Any]) -> list[Fields]:
-        """Set fields of those of the messages that are shown, and return these as they are now."""
+    def change_messages(self, entry: Entry, fd: int, ids: list[int], change: Change) -> list[Message]:
+        """Change those of the messages that are shown, and return these; what `change` raises leaves all as it was."""
         data = whole(entry, fd)
-        changed: list[Fields] = []
-        lines: dict[tuple[int, int], bytes] = {}
-        for start, end in document.find_lines(data, ids):
-            fields = document.load(data[start:end])
-            if not fields.get("is_deleted"):
-                changed.append(document.changed(fields, changes))
-                lines[start, end] = document.dump(changed[-1])
+        changed: list[Message] = []
+        spans: dict[tuple[int, int], bytes] = {}
+        for start, end in lines.find_lines(data, ids):
+            row = lines.load(data[start:end])
+            if not row.get("is_deleted"):
+                changed.append(edited(from_rows([row])[0], change))
+                spans[start, end] = lines.dump(with_message(row, changed[-1]))
         if changed:
-            self._rewrite_lines(entry, data, lines, hidden=sum(bool(f.get("is_deleted")) for f in changed))
+            rewritten = lines.with_lines(data, spans)
+            hidden = entry.hidden + sum(message.is_deleted for message in changed)
+            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *lines.names_of(rewritten)))
         return changed
-
-    def _rewrite_lines(self, entry: Entry, data: bytes, lines: Mapping[tuple[int, int], bytes], *, hidden: int) -> None:
-        rewritten = document.with_lines(data, lines)
-        first, summary = document.names_of(rewritten)
-        self.rewrite(entry, [rewritten], hidden=entry.hidden + hidden, texts=pack(entry.created_at, first, summary))
 
 
 def _is_closed(fd: int, entry: Entry) -> bool:
     """Say whether a file ends as it must: a power cut may leave what an append wrote without its size and time."""
     return files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING
-
-
-def not_found() -> NotFound:
-    """Return the error for a conversation that is not there."""
-    return NotFound("There is no such conversation.")

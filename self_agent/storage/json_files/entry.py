@@ -1,18 +1,105 @@
-"""From a document to its entry in the catalog, and from an entry to the header of its document."""
+"""What is known of one conversation while its document lies on the disk; read from the document's header and lines."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core import files
-from self_agent.storage.json_files import lines as document
-from self_agent.storage.json_files.catalog import Entry, pack
-from self_agent.storage.json_files.lines import Fields, Irregular
+from self_agent.models import SETTABLE, Conversation, Message, first_of, summary_of
+from self_agent.storage.json_files import lines
+from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.json_files.salvage import is_heading, salvage
+
+UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
+PROJECT = list(SETTABLE).index("project_id")  # in `Entry.settable`
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One conversation: what is shown of it, what is known of its file, and its lock.
+
+    The fields that come first, up to `mtime_ns`, are the row of the snapshot, in this order.
+    """
+
+    id: str
+    number: int
+    user_id: str
+    settable: tuple[Any, ...]  # see `shared`
+    updated_at: str
+    texts: str  # see `pack`
+    total: int = 0  # lines of messages in the document
+    hidden: int = 0  # of these, deleted ones
+    next_position: int = 1
+    size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
+    mtime_ns: int = 0
+    lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
+    tail: str = UNSEEN  # what is known of the end of the file, see `documents._open_known`
+    is_gone: bool = False  # removed from the catalog while somebody waited for the lock
+
+    @property
+    def count(self) -> int:
+        """How many messages are shown."""
+        return self.total - self.hidden
+
+    @property
+    def created_at(self) -> str:
+        """When the conversation was created."""
+        return self.texts[:TIMESTAMP_LENGTH]
+
+    def conversation(self) -> Conversation:
+        """Return what a use case may see."""
+        created_at, first, summary = unpack(self.texts)
+        known = (self.id, self.number, self.user_id, created_at, self.updated_at)
+        values: tuple[Any, ...] = (*known, *self.settable, self.total - self.hidden, first, summary)
+        return Conversation(*values)
+
+    def with_set(self, changes: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return `settable` with some of its fields changed."""
+        return shared(changes.get(name, value) for name, value in zip(SETTABLE, self.settable, strict=True))
+
+
+def shared(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the values of `models.SETTABLE`, in this order, as the one tuple of all conversations that are like it."""
+    same: tuple[Any, ...] = _same(tuple(_same(tuple(value) if isinstance(value, list) else value) for value in values))
+    return same
+
+
+@lru_cache(1024, typed=True)
+def _same(value: Any) -> Any:
+    return value
+
+
+def pack(created_at: str, first: str, summary: str) -> str:
+    """Keep three texts of an entry as one: two objects less each, an eighth of the whole catalog."""
+    return f"{created_at}{chr(len(first))}{first}{summary}"
+
+
+def unpack(texts: str) -> tuple[str, str, str]:
+    """Return what `pack` was given."""
+    middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
+    return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
+
+
+def with_appended(texts: str, messages: Sequence[Message]) -> str:
+    """Return the three texts of an entry as one after messages were appended."""
+    shown = [message for message in messages if not message.is_deleted]
+    if not shown:
+        return texts
+    summary = summary_of(shown[-1].content)
+    if first_length := ord(texts[TIMESTAMP_LENGTH]):
+        return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
+    first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
+    return pack(texts[:TIMESTAMP_LENGTH], first, summary)
+
+
+# --- from and to documents
 
 
 def read_entry(path: Path, conversation_id: str) -> Entry:
@@ -37,18 +124,15 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result]:
 
 def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry:
     """Return the entry of a document in the line form. Raises Irregular."""
-    header, end = document.parse_header(data)
+    header, end = lines.parse_header(data)
     if not is_heading(header, conversation_id):
         raise Irregular
-    facts = document.survey(data, header["number"], end)
+    facts = lines.survey(data, header["number"], end)
     return Entry(
         conversation_id,
         header["number"],
         sys.intern(header["user_id"]),
-        header["name"],
-        shared(header["system_prompt"]),
-        shared(header["model"]),
-        header["project_id"],
+        shared(header.get(ON_DISK[name], default) for name, default in SETTABLE.items()),
         max(header["updated_at"], facts.last_timestamp),
         pack(header["created_at"], facts.first, facts.summary),
         facts.total,
@@ -59,27 +143,7 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
     )
 
 
-def shared(text: str | None) -> str | None:
-    """Return the one copy of a text that many conversations have."""
-    return None if text is None else sys.intern(text)
-
-
-def header_of(entry: Entry) -> Fields:
-    """Return the header of a new conversation's document."""
-    return {
-        "conversation_id": entry.id,
-        "number": entry.number,
-        "user_id": entry.user_id,
-        "name": entry.title,
-        "system_prompt": entry.system_prompt,
-        "model": entry.model,
-        "project_id": entry.project_id,
-        "created_at": entry.created_at,
-        "updated_at": entry.updated_at,
-    }
-
-
 def with_header(data: bytes, changes: Mapping[str, Any]) -> list[bytes | memoryview]:
     """Return a document, in pieces, with some fields of its header set."""
-    header, end = document.parse_header(data)
-    return [document.header_line({**header, **changes}), memoryview(data)[end:]]
+    header, end = lines.parse_header(data)
+    return [lines.header_line({**header, **changes}), memoryview(data)[end:]]

@@ -1,16 +1,23 @@
-"""Where each thing lies in the data folder; different ids get different file names on any file system."""
+"""One process owns a data folder, and knows where each thing lies in it.
+
+Different ids get different file names on any file system.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidRequest
+from filelock import FileLock, Timeout
+
+from core import files
+from core.errors import InvalidRequest, StartupError, StorageError
 from self_agent.models import check_id
 
 SUFFIX = ".json"
+_PROBE = ".probe"
 
 # Windows opens the device, whatever follows the first dot of a name.
 _DEVICES = frozenset(
@@ -18,34 +25,66 @@ _DEVICES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The paths under one data folder."""
+class Folder:
+    """The paths under one data folder, and from `own` until `release` its lock.
 
-    folder: Path
-    conversations: Path
-    deleted: Path
-    quarantine: Path
-    partial: Path
-    catalog: Path
-    ledger: Path
-    lock: Path
-    pid: Path
+    The owner's pid lies beside the lock: `filelock` empties the lock file itself.
+    """
 
-    @classmethod
-    def of(cls, folder: Path) -> Layout:
-        """Lay out a data folder."""
-        return cls(
-            folder,
-            folder / "conversations",
-            folder / "deleted",
-            folder / "quarantine",
-            folder / "partial",
-            folder / "catalog.json",
-            folder / "store.json",
-            folder / ".lock",
-            folder / ".lock.pid",
-        )
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.conversations = path / "conversations"
+        self.deleted = path / "deleted"
+        self.quarantine = path / "quarantine"
+        self.checkpoints = path / "checkpoints"
+        self.catalog = path / "catalog.json"
+        self.projects = path / "store.json"
+        self._pid = path / ".lock.pid"
+        self._lock = FileLock(path / ".lock", thread_local=False)  # the thread that closes may be another
+
+    # --- the lock
+
+    def own(self, timeout: float) -> None:
+        """Take the lock. Raises StartupError when another process has it, or the folder cannot be written."""
+        try:
+            files.make_folder(self.path)
+            self._lock.acquire(timeout=timeout)
+            self._prepare()
+        except Timeout:
+            raise StartupError(
+                f"another server (pid {self._owner()}) uses the data folder {self.path}; "
+                "stop it or choose another with --data-dir"
+            ) from None
+        except (OSError, StorageError) as error:
+            if self._lock.is_locked:
+                self.release()
+            reason = error.message if isinstance(error, StorageError) else error.strerror
+            raise StartupError(f"the data folder {self.path} cannot be used: {reason}") from error
+
+    def _prepare(self) -> None:
+        """Make the folders, and find out now whether they can be written."""
+        older = self.path / "partial"  # what version 0.1.0 called it
+        if older.is_dir() and not self.checkpoints.exists():
+            files.move_file(older, self.checkpoints)
+        for folder in (self.conversations, self.deleted, self.quarantine, self.checkpoints):
+            files.make_folder(folder)
+            files.start_file(folder / _PROBE, b"\n")
+            files.forget_file(folder / _PROBE)
+        files.replace_file(self._pid, [b"%d\n" % os.getpid()])
+
+    def _owner(self) -> str:
+        try:
+            return self._pid.read_text("ascii").strip()
+        except (OSError, ValueError):
+            return "unknown"
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        with suppress(StorageError):  # a name of a process that is gone misleads nobody: the lock is what counts
+            files.forget_file(self._pid)
+        self._lock.release()
+
+    # --- the files
 
     def document(self, conversation_id: str) -> Path:
         """Return where a conversation's document lies."""
@@ -59,9 +98,9 @@ class Layout:
         """Return where a deleted conversation is kept: with its number, for its id may be used again."""
         return self.deleted / f"{file_stem(conversation_id)}~{number}{SUFFIX}"
 
-    def partial_reply(self, conversation_id: str) -> Path:
+    def checkpoint(self, conversation_id: str) -> Path:
         """Return where the reply that a conversation is waiting for is checkpointed."""
-        return self.partial / (file_stem(conversation_id) + ".jsonl")
+        return self.checkpoints / f"{file_stem(conversation_id)}.jsonl"
 
 
 def file_stem(conversation_id: str) -> str:

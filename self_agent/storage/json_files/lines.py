@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from self_agent.models import MAX_POSITION, NAME_LENGTH, POSITION_BITS, SUMMARY_LENGTH, Message
-from self_agent.storage.rows import fields_of, from_rows, is_sound
+from self_agent.models import SETTABLE, Message, first_of, number_of, position_of, summary_of
+from self_agent.storage.rows import from_rows, is_sound
 
 OPENING = b',"messages": ['
 CLOSING = b"\n]}\n"
@@ -31,6 +31,9 @@ TIMESTAMP_LENGTH = len("2025-04-30T10:00:01.000000Z")
 _DEEPEST = 100  # levels of lists and objects that are written; orjson itself gives up at 254
 _FEW = 8  # messages that are looked for one by one; more are found in one pass over the document
 _LINE = re.compile(rb'\n(\{"id":(\d+),)')
+
+
+ON_DISK = {name: "name" if name == "title" else name for name in SETTABLE}  # in the header
 
 
 class Irregular(ValueError):
@@ -51,14 +54,23 @@ class Facts(NamedTuple):
 # --- writing
 
 
+def header_of(
+    conversation_id: str, number: int, user_id: str, settable: Mapping[str, Any], created_at: str, updated_at: str
+) -> Fields:
+    """Return a header; what is not in `settable` has its default."""
+    return {
+        "conversation_id": conversation_id,
+        "number": number,
+        "user_id": user_id,
+        **{ON_DISK[name]: settable.get(name, default) for name, default in SETTABLE.items()},
+        "created_at": created_at,
+        "updated_at": updated_at,
+    }
+
+
 def header_line(header: Mapping[str, Any]) -> bytes:
     """Return the first line, without its line break."""
     return dump(dict(header))[:-1] + OPENING
-
-
-def message_line(message: Message) -> bytes:
-    """Return the line of a message; what it does not have is left out."""
-    return dump(fields_of(message, message.id, message.timestamp))
 
 
 def ending(lines: Iterable[bytes], *, first: bool) -> bytes:
@@ -142,26 +154,25 @@ def gather(messages: Iterable[Fields], number: int) -> Facts:
     """Learn what the catalog needs from messages in their order. Raises Irregular at one this store did not write."""
     ids: set[int] = set()
     total = hidden = 0
-    first = summary = last = role = ""
+    top, first, summary, last, role = 0, "", "", "", ""
     for fields in messages:
         if not is_regular(fields, number):
             raise Irregular
         total += 1
         ids.add(fields["id"])
-        role = fields["role"]
+        if fields["id"] > top:
+            top, role = fields["id"], fields["role"]
         if fields["timestamp"] > last:
             last = fields["timestamp"]
         if fields.get("is_deleted"):
             hidden += 1
             continue
         summary = fields["content"]
-        first = first or beginning(fields["role"], fields["content"])
+        first = first or first_of(fields["role"], fields["content"])
     if len(ids) != total:
         raise Irregular
-    top = max(ids, default=0) & MAX_POSITION
-    if role == "user":
-        top += 1  # may have been announced as the id of the reply that a crash cut off
-    return Facts(total, hidden, top + 1, first, summary[:SUMMARY_LENGTH], last)
+    reserved = role == "user"  # its reply's id may have been announced before a crash cut the reply off
+    return Facts(total, hidden, position_of(top) + 1 + reserved, first, summary_of(summary), last)
 
 
 def is_regular(fields: Any, number: int) -> bool:
@@ -169,7 +180,7 @@ def is_regular(fields: Any, number: int) -> bool:
     try:
         return (
             type(fields["id"]) is int
-            and fields["id"] >> POSITION_BITS == number
+            and number_of(fields["id"]) == number
             and type(fields["role"]) is str
             and type(fields["content"]) is str
             and type(fields["timestamp"]) is str
@@ -179,11 +190,6 @@ def is_regular(fields: Any, number: int) -> bool:
         )
     except (KeyError, TypeError):
         return False
-
-
-def beginning(role: str, content: str) -> str:
-    """Return what a message gives to name its conversation: the start of a user's words."""
-    return content[:NAME_LENGTH] if role == "user" else ""
 
 
 # --- changing single lines of a document without parsing the others
@@ -219,35 +225,18 @@ def with_lines(data: bytes, lines: Mapping[tuple[int, int], bytes]) -> bytes:
     return b"".join([*pieces, view[done:]])
 
 
-def changed(fields: Fields, changes: Mapping[str, Any]) -> Fields:
-    """Return a message's fields with some set; those that only a later version knows are kept."""
-    return {**fields, **changes}
-
-
 def names_of(data: bytes) -> tuple[str, str]:
     """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
-    header_end = data.index(b"\n")
-    first = next(filter(None, (beginning(f["role"], f["content"]) for f in _visible_forward(data, header_end))), "")
-    summary = next((f["content"] for f in _visible_backward(data, header_end)), "")
-    return first, summary[:SUMMARY_LENGTH]
+    rows = (_row_at(data, match.start(1)) for match in _LINE.finditer(data))
+    words = (first_of(row["role"], row["content"]) for row in rows if not row.get("is_deleted"))
+    first = next(filter(None, words), "")
+    start = len(data)
+    while (start := data.rfind(b'\n{"id":', 0, start)) >= 0:
+        row = _row_at(data, start + 1)
+        if not row.get("is_deleted"):
+            return first, summary_of(row["content"])
+    return first, ""
 
 
-def _visible_forward(data: bytes, header_end: int) -> Iterator[Fields]:
-    start = header_end + 1
-    stop = len(data) - len(CLOSING)
-    while start < stop:
-        end = data.index(b"\n", start)
-        fields = load(data[start:end].removesuffix(b","))
-        if not fields.get("is_deleted"):
-            yield fields
-        start = end + 1
-
-
-def _visible_backward(data: bytes, header_end: int) -> Iterator[Fields]:
-    end = len(data) - len(CLOSING)
-    while end > header_end:
-        start = data.rindex(b"\n", header_end, end) + 1
-        fields = load(data[start:end].removesuffix(b","))
-        if not fields.get("is_deleted"):
-            yield fields
-        end = start - 1
+def _row_at(data: bytes, start: int) -> Any:
+    return load(data[slice(*_line_at(data, start))])

@@ -16,40 +16,42 @@ from pathlib import Path
 
 from core import clock, files
 from core.errors import NotFound, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, Message, number_of
+from self_agent.models import MAX_NUMBER, Message, number_of, position_of
 from self_agent.storage.json_files import reading, snapshot
-from self_agent.storage.json_files.catalog import Catalog, Entry
-from self_agent.storage.json_files.checkpoints import Partial, Partials
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.checkpoints import Checkpoint, Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import read_entry, read_header
-from self_agent.storage.json_files.folder import SUFFIX, Layout, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.json_files.entry import PROJECT, Entry, read_entry, read_header
+from self_agent.storage.json_files.folder import SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
 from self_agent.storage.json_files.lines import Fields, Irregular
-from self_agent.storage.json_files.projects import Ledger
+from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.salvage import is_number
 
 log = logging.getLogger(__name__)
 
 
-def open_folder(layout: Layout, catalog: Catalog, ledger: Ledger, documents: Documents, partials: Partials) -> None:
-    """Fill the catalog and the ledger from the data folder."""
-    for folder in (layout.folder, layout.conversations, layout.deleted):
-        files.remove_leftovers(folder)
-        files.sync_folder(folder)  # a crash may have come between a rename and its sync; from here on we build on it
-    ledger.load(documents.quarantine)
-    catalog.raise_numbers(ledger.last_number)
+def open_folder(
+    folder: Folder, catalog: Catalog, projects: Projects, documents: Documents, checkpoints: Checkpoints
+) -> None:
+    """Fill the catalog and the projects from the data folder."""
+    for path in (folder.path, folder.conversations, folder.deleted):
+        files.remove_leftovers(path)
+        files.sync_folder(path)  # a crash may have come between a rename and its sync; from here on we build on it
+    projects.load(documents.quarantine)
+    catalog.raise_numbers(projects.last_number)
     with files.storage_errors():
-        for name in os.listdir(layout.deleted):
+        for name in os.listdir(folder.deleted):
             catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
     found = _Finds()
     with _no_collector():
-        found.collect(layout, snapshot.load(layout.catalog))
-        catalog.load(found.entries.values())
+        found.collect(folder, snapshot.load(folder.catalog))
+        catalog.load(found.entries)
     catalog.is_dirty = found.is_news
     for path in sorted(found.odd):
-        _take_in(path, layout, catalog, documents)
-    _settle(catalog, ledger)
-    for path, partial in partials.left_over():
-        _recover(path, partial, catalog, documents)
+        _take_in(path, folder, catalog, documents)
+    _settle(catalog, projects)
+    for path, checkpoint in checkpoints.left_over():
+        _recover(path, checkpoint, catalog, documents)
 
 
 @contextmanager
@@ -72,10 +74,10 @@ class _Finds:
         self.odd: list[Path] = []
         self.is_news = False  # something differs from the snapshot
 
-    def collect(self, layout: Layout, known: dict[str, Entry]) -> None:
+    def collect(self, folder: Folder, known: dict[str, Entry]) -> None:
         """Go through the folder; `known` are the entries of the snapshot by stem."""
         changed: list[str] = []
-        with files.storage_errors(), os.scandir(layout.conversations) as items:
+        with files.storage_errors(), os.scandir(folder.conversations) as items:
             for item in items:
                 stem = item.name[: -len(SUFFIX)]
                 if not item.name.endswith(SUFFIX):
@@ -90,7 +92,7 @@ class _Finds:
                     changed.append(stem)
         self.is_news = bool(changed or known)
         for stem in sorted(changed):  # after the others: a copy must not take the number of its original
-            self._read(layout.conversations / (stem + SUFFIX), id_of_stem(stem))
+            self._read(folder.conversations / (stem + SUFFIX), id_of_stem(stem))
 
     def _read(self, path: Path, conversation_id: str | None) -> None:
         try:
@@ -116,34 +118,34 @@ def _status(item: os.DirEntry[str]) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _take_in(path: Path, layout: Layout, catalog: Catalog, documents: Documents) -> None:
+def _take_in(path: Path, folder: Folder, catalog: Catalog, documents: Documents) -> None:
     """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read."""
     try:
-        _adopt_or_set_aside(path, layout, catalog, documents)
+        _adopt_or_set_aside(path, folder, catalog, documents)
     except FileNotFoundError:
         log.warning("%s: removed while the server started", path.name)
     except StorageError as error:
         log.warning("%s: skipped: %s", path.name, error.message)
 
 
-def _adopt_or_set_aside(path: Path, layout: Layout, catalog: Catalog, documents: Documents) -> None:
+def _adopt_or_set_aside(path: Path, folder: Folder, catalog: Catalog, documents: Documents) -> None:
     try:
-        conversation_id = _id_for(path, catalog, layout)
+        conversation_id = _id_for(path, catalog, folder)
         entry = documents.adopt(path, conversation_id, lambda header: _number_for(header, conversation_id, catalog))
-        if path != layout.document(conversation_id):
+        if path != folder.document(conversation_id):
             files.remove_file(path)
         catalog.add(entry)
     except Irregular:
         documents.quarantine(path)
 
 
-def _id_for(path: Path, catalog: Catalog, layout: Layout) -> str:
+def _id_for(path: Path, catalog: Catalog, folder: Folder) -> str:
     """Return the id that a file is for. Raises Irregular when another file has it."""
     stem = path.name.removesuffix(SUFFIX)
     found = id_of_stem(stem) or valid_id(read_header(path).get("conversation_id")) or valid_id(stem)
     if found is None or catalog.get(found):
         raise Irregular
-    target = layout.document(found)
+    target = folder.document(found)
     if target != path and target.exists():
         raise Irregular
     return found
@@ -160,31 +162,33 @@ def _number_for(header: Fields, conversation_id: str, catalog: Catalog) -> int:
     return fresh
 
 
-def _settle(catalog: Catalog, ledger: Ledger) -> None:
+def _settle(catalog: Catalog, projects: Projects) -> None:
     """Take conversations out of projects that are gone, and set the clock after everything that happened."""
     newest = ""
     for entries in catalog.batches():
         for entry in entries:
             newest = max(newest, entry.updated_at)
-            if entry.project_id and ledger.get(entry.project_id) is None:
-                ledger.raise_project(entry.project_id)
-                entry.project_id = 0
+            project_id = entry.settable[PROJECT]
+            if project_id and projects.get(project_id) is None:
+                projects.raise_project(project_id)
+                entry.settable = entry.with_set({"project_id": 0})
     clock.not_before(newest)
 
 
-def _recover(path: Path, partial: Partial | None, catalog: Catalog, documents: Documents) -> None:
+def _recover(path: Path, checkpoint: Checkpoint | None, catalog: Catalog, documents: Documents) -> None:
     """Store the reply that a crash cut off, unless it is stored already."""
     try:
-        entry = catalog.get(partial.conversation_id) if partial else None
-        if partial and entry and number_of(partial.reply.id) == entry.number:
-            _append_recovered(entry, partial.reply, catalog, documents)
+        conversation_id, reply = checkpoint or ("", Message("", ""))
+        entry = catalog.get(conversation_id)
+        if entry and number_of(reply.id) == entry.number:
+            _append_recovered(entry, reply, catalog, documents)
         files.forget_file(path)
     except (NotFound, StorageError) as error:
-        log.warning("partial/%s: kept for the next start: %s", path.name, error.message)
+        log.warning("checkpoints/%s: kept for the next start: %s", path.name, error.message)
 
 
 def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents: Documents) -> None:
-    catalog.update(entry, next_position=max(entry.next_position, (reply.id & MAX_POSITION) + 1))
+    catalog.update(entry, next_position=max(entry.next_position, position_of(reply.id) + 1))
     if not reply.content:
         return
     if documents.use(entry, reading.find, documents.tables, reply.id) is None:

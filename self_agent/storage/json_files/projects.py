@@ -14,13 +14,14 @@ import orjson
 from core import clock, files
 from core.errors import NotFound
 from self_agent.models import MAX_NUMBER, Project
+from self_agent.storage.base import NO_PROJECT
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 
 
-class Ledger:
+class Projects:
     """What belongs to the store as a whole; each change is one durable replacement of the file."""
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +93,7 @@ class Ledger:
     def _known(self, project_id: int) -> Project:
         project = self._projects.get(project_id)
         if project is None:
-            raise NotFound("There is no such project.")
+            raise NotFound(NO_PROJECT)
         return project
 
     def _write(self, projects: dict[int, Project], last_project: int, last_number: int = 0) -> None:

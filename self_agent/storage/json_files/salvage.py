@@ -10,33 +10,22 @@ import json
 from typing import Any, NamedTuple, TypeGuard
 
 from core import clock
-from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, POSITION_BITS
-from self_agent.storage.json_files.lines import (
-    CLOSING,
-    SEPARATOR,
-    TIMESTAMP_LENGTH,
-    Fields,
-    Irregular,
-    dump,
-    header_line,
-    load,
-    parse_header,
+from self_agent.models import (
+    LOCAL_USER,
+    MAX_NUMBER,
+    MAX_POSITION,
+    SETTABLE,
+    Conversation,
+    id_at,
+    number_of,
+    position_of,
 )
-from self_agent.storage.rows import is_sound
+from self_agent.storage.json_files import lines
+from self_agent.storage.json_files.lines import CLOSING, ON_DISK, SEPARATOR, TIMESTAMP_LENGTH, Fields, Irregular
+from self_agent.storage.rows import is_sound, kinds_of
 
-HEADER = (
-    "conversation_id",
-    "number",
-    "user_id",
-    "name",
-    "system_prompt",
-    "model",
-    "project_id",
-    "created_at",
-    "updated_at",
-)
-_TEXTS = ("name", "system_prompt", "model")
-_NOT_KEPT = frozenset({*HEADER, "messages", "summary", "is_deleted", "deleted_at"})
+_KINDS = kinds_of(Conversation)
+_NOT_KEPT = frozenset({"messages", "summary", "is_deleted", "deleted_at"})
 _JUNK = b" \t\r\0,]}"  # what may stand behind a whole message on its line: a torn closing, zeros of a lost block
 
 
@@ -58,7 +47,7 @@ def salvage(data: bytes) -> Salvaged:
 
 def _load_leniently(data: bytes) -> Any:
     try:
-        return load(data)
+        return lines.load(data)
     except Irregular:  # the standard library also takes a byte order mark, NaN and halves of surrogate pairs
         return json.loads(data.decode("utf-8-sig"))
 
@@ -72,7 +61,7 @@ def _whole(document: Any) -> Salvaged:
 
 
 def _by_lines(data: bytes) -> Salvaged:
-    header, end = parse_header(data)
+    header, end = lines.parse_header(data)
     messages: list[Fields] = []
     bad = lost = False
     for line in data[end + 1 :].split(b"\n"):
@@ -105,19 +94,21 @@ def _is_message(fields: Any) -> bool:
 def heading(found: Fields, conversation_id: str, number: int) -> Fields:
     """Return a header with every field there must be; unknown ones are kept."""
     config = found.get("config")
+    found = {**found, "model": found.get("model") or (config.get("model") if isinstance(config, dict) else None)}
+    values = {name: found.get(key, "") for name, key in ON_DISK.items()}
+    settable = {name: value for name, value in values.items() if value != "" and _may_be(name, value)}
     created_at = clock.normalize_or(found.get("created_at"), clock.now())
-    header: Fields = {
-        "conversation_id": conversation_id,
-        "number": number,
-        "user_id": text_or_none(found.get("user_id")) or LOCAL_USER,
-        "name": text_or_none(found.get("name")),
-        "system_prompt": text_or_none(found.get("system_prompt")),
-        "model": text_or_none(found.get("model") or (config.get("model") if isinstance(config, dict) else None)),
-        "project_id": found["project_id"] if is_number(found.get("project_id")) else 0,
-        "created_at": created_at,
-        "updated_at": clock.normalize_or(found.get("updated_at"), created_at),
-    }
-    return {**header, **{key: value for key, value in found.items() if key not in _NOT_KEPT}}
+    user_id = text_or_none(found.get("user_id")) or LOCAL_USER
+    updated_at = clock.normalize_or(found.get("updated_at"), created_at)
+    header = lines.header_of(conversation_id, number, user_id, settable, created_at, updated_at)
+    return header | {key: value for key, value in found.items() if key not in header and key not in _NOT_KEPT}
+
+
+def _may_be(name: str, value: Any) -> bool:
+    """Say whether a settable field of a conversation can have this value in a header."""
+    if isinstance(value, list):
+        return tuple in _KINDS[name] and all(isinstance(item, str) for item in value)
+    return type(value) in _KINDS[name] and (type(value) is not int or value == 0 or is_number(value))
 
 
 def is_heading(header: Fields, conversation_id: str) -> bool:
@@ -127,8 +118,7 @@ def is_heading(header: Fields, conversation_id: str) -> bool:
         and is_number(header.get("number"))
         and header["number"] <= MAX_NUMBER
         and text_or_none(header.get("user_id")) is not None
-        and all(isinstance(header.get(name, 0), (str, type(None))) for name in _TEXTS)
-        and type(header.get("project_id")) is int
+        and all(_may_be(name, header.get(ON_DISK[name], default)) for name, default in SETTABLE.items())
         and all(len(text_or_none(header.get(name)) or "") == TIMESTAMP_LENGTH for name in ("created_at", "updated_at"))
     )
 
@@ -136,18 +126,18 @@ def is_heading(header: Fields, conversation_id: str) -> bool:
 def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
     """Return the pieces of a document in the line form that holds what was found."""
     header = heading(found.header, conversation_id, number)
-    pieces = [header_line(header), b"\n"]
+    pieces = [lines.header_line(header), b"\n"]
     time = header["created_at"]
     for fields, position in zip(found.messages, _positions(found.messages), strict=True):
         time = clock.normalize_or(fields.get("timestamp"), time)
-        pieces += [_line({**fields, "id": number << POSITION_BITS | position, "timestamp": time}), SEPARATOR]
+        pieces += [_line({**fields, "id": id_at(number, position), "timestamp": time}), SEPARATOR]
     pieces[-1] = CLOSING if found.messages else CLOSING[1:]
     return pieces if found.messages else [pieces[0], CLOSING]
 
 
 def _line(fields: Fields) -> bytes:
     ordered = {key: fields.pop(key) for key in ("id", "role", "content", "timestamp")}
-    return dump({**ordered, **{name: value for name, value in fields.items() if is_sound(name, value)}})
+    return lines.dump({**ordered, **{name: value for name, value in fields.items() if is_sound(name, value)}})
 
 
 def _positions(messages: list[Fields]) -> list[int]:
@@ -156,7 +146,7 @@ def _positions(messages: list[Fields]) -> list[int]:
     used: set[int] = set()
     for fields in messages:
         found = fields.get("id")
-        position = found & MAX_POSITION if is_number(found) and found >> POSITION_BITS else 0
+        position = position_of(found) if is_number(found) and number_of(found) else 0
         kept.append(0 if position in used else position)
         used.add(position)
     top = max(used, default=0)
@@ -167,7 +157,7 @@ def _positions(messages: list[Fields]) -> list[int]:
 
 def is_number(value: Any) -> TypeGuard[int]:
     """Say whether a value can be a number of a conversation, a project or a message."""
-    return type(value) is int and 0 < value <= MAX_NUMBER << POSITION_BITS | MAX_POSITION
+    return type(value) is int and 0 < value <= id_at(MAX_NUMBER, MAX_POSITION)
 
 
 def text_or_none(value: Any) -> str | None:

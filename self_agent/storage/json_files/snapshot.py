@@ -15,14 +15,15 @@ from pathlib import Path
 import orjson
 
 from core import files
-from self_agent.storage.json_files.catalog import Catalog, Entry
+from self_agent.models import SETTABLE
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.entry import Entry, shared
 from self_agent.storage.json_files.folder import file_stem
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the fields of a row change: an older snapshot is then left unread
 _FIELDS = tuple(Entry.__dataclass_fields__)[: list(Entry.__dataclass_fields__).index("mtime_ns") + 1]
-_OPENING = b'{"format": %d, "rows": [\n' % FORMAT
+_OPENING = b'{"fields": %b, "settable": %b, "rows": [\n' % (orjson.dumps(_FIELDS), orjson.dumps([*SETTABLE]))
 _CLOSING = b'null], "crc32": %d}\n'  # of the lines, each of which can end with a comma
 _row = attrgetter(*_FIELDS)
 
@@ -52,7 +53,7 @@ def load(path: Path) -> dict[str, Entry]:
     try:
         with path.open("rb") as lines:
             if next(lines, b"") != _OPENING:
-                raise ValueError("not a snapshot of this version")
+                raise ValueError("of another version, whose rows are others")
             return {file_stem(entry.id): entry for entry in _entries(lines)}
     except FileNotFoundError:
         return {}
@@ -62,7 +63,6 @@ def load(path: Path) -> dict[str, Entry]:
 
 
 def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
-    intern = sys.intern  # a few users and models, named by many conversations
     checksum = 0
     for line in lines:
         if line == _CLOSING % checksum:
@@ -70,10 +70,7 @@ def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
         checksum = zlib.crc32(line, checksum)
         for row in orjson.loads(line[:-2]):
             entry = Entry(*row)
-            entry.user_id = intern(entry.user_id)
-            if entry.model is not None:
-                entry.model = intern(entry.model)
-            if entry.system_prompt is not None:
-                entry.system_prompt = intern(entry.system_prompt)
+            entry.user_id = sys.intern(entry.user_id)
+            entry.settable = shared(entry.settable)
             yield entry
     raise ValueError("the snapshot is cut off")

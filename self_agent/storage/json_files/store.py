@@ -1,32 +1,31 @@
-"""The store of JSON files: what the contract promises, in terms of documents, catalog, ledger and checkpoints."""
+"""The store of JSON files: what the contract promises, in terms of its documents, catalog, projects and checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from core import clock
-from core.errors import AppError, NotFound, StorageError
-from self_agent.models import Conversation, Message, Page, Project, number_of
-from self_agent.storage.base import Store
-from self_agent.storage.json_files import lines as document
+from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
+from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, Store
 from self_agent.storage.json_files import opening, reading, snapshot
-from self_agent.storage.json_files.catalog import Catalog, Entry, message_id, pack
-from self_agent.storage.json_files.checkpoints import Partials
-from self_agent.storage.json_files.documents import CLOSED, Documents, not_found
-from self_agent.storage.json_files.entry import shared, with_header
-from self_agent.storage.json_files.folder import Layout
-from self_agent.storage.json_files.ownership import Ownership
-from self_agent.storage.json_files.projects import Ledger
-from self_agent.storage.rows import from_fields
+from self_agent.storage.json_files.catalog import Catalog
+from self_agent.storage.json_files.checkpoints import Checkpoints
+from self_agent.storage.json_files.documents import Documents
+from self_agent.storage.json_files.entry import Entry, with_header
+from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.lines import ON_DISK, header_of
+from self_agent.storage.json_files.projects import Projects
+from self_agent.storage.rows import check_settable, hidden
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
-_HEADER_NAMES = {"title": "name", "system_prompt": "system_prompt", "model": "model", "project_id": "project_id"}
 
 
 class JsonFileStore(Store):
@@ -37,12 +36,12 @@ class JsonFileStore(Store):
     """
 
     def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
-        self._layout = Layout.of(folder)
-        self._owner = Ownership(self._layout, lock_timeout)
+        self._folder = Folder(folder)
+        self._folder.own(lock_timeout)
         self._catalog = Catalog()
-        self._ledger = Ledger(self._layout.ledger)
-        self._documents = Documents(self._layout, self._catalog, self._ledger)
-        self._partials = Partials(self._layout)
+        self._projects = Projects(self._folder.projects)
+        self._documents = Documents(self._folder, self._catalog, self._projects)
+        self._checkpoints = Checkpoints(self._folder)
         self._loaded = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -54,7 +53,7 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
-            opening.open_folder(self._layout, self._catalog, self._ledger, self._documents, self._partials)
+            opening.open_folder(self._folder, self._catalog, self._projects, self._documents, self._checkpoints)
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -69,7 +68,7 @@ class JsonFileStore(Store):
         if not self._catalog.is_dirty:
             return
         try:
-            snapshot.save(self._layout.catalog, self._catalog)
+            snapshot.save(self._folder.catalog, self._catalog)
         except StorageError as error:
             log.warning("the snapshot of the catalog was not saved: %s", error.message)
 
@@ -80,29 +79,24 @@ class JsonFileStore(Store):
         conversation_id: str,
         user_id: str,
         *,
-        title: str | None = None,
-        system_prompt: str | None = None,
-        model: str | None = None,
-        project_id: int = 0,
         created_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
+        return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
+
+    def _create(
+        self, conversation_id: str, user_id: str, *messages: Message, created_at: str | None = None, **fields: Any
+    ) -> tuple[Entry, list[Message]]:
+        """Create a conversation that begins with these messages, all of it in one replacement."""
+        check_settable(fields)
         catalog = self._ready_catalog()
         number = catalog.reserve_id(conversation_id)
         try:
             now = created_at or clock.now()
-            entry = Entry(
-                conversation_id,
-                number,
-                user_id,
-                title,
-                shared(system_prompt),
-                shared(model),
-                project_id,
-                now,
-                pack(now, "", ""),
-            )
-            self._documents.create(entry)
-            return catalog.add(entry)
+            header = header_of(conversation_id, number, user_id, fields, now, now)
+            entry, stored = self._documents.create(header, messages)
+            catalog.add(entry)
+            return entry, stored
         finally:
             catalog.release_id(conversation_id)
 
@@ -120,12 +114,15 @@ class JsonFileStore(Store):
         return self._ready_catalog().page(user_id, project_id, offset, limit)
 
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
+        check_settable(changes)
         now = clock.now()
-        header = {_HEADER_NAMES[name]: value for name, value in changes.items()} | {"updated_at": now}
+        header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
             pieces = with_header(reading.whole(entry, fd), header)
-            self._documents.rewrite(entry, pieces, **changes, updated_at=max(now, entry.updated_at))
+            self._documents.rewrite(
+                entry, pieces, settable=entry.with_set(changes), updated_at=max(now, entry.updated_at)
+            )
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
@@ -133,14 +130,14 @@ class JsonFileStore(Store):
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         entry = self._entry(conversation_id)
         self._documents.remove(entry, {"is_deleted": True, "deleted_at": clock.now()} if keep else None)
-        self._partials.discard(conversation_id)
+        self._checkpoints.discard(conversation_id)
         return entry.count
 
     # --- messages
 
     def reserve(self, conversation_id: str) -> int:
         entry = self._entry(conversation_id)
-        return message_id(entry, self._catalog.take_positions(entry, 1))
+        return id_at(entry.number, self._catalog.take_positions(entry, 1))
 
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         return self._documents.append(self._entry(conversation_id), messages)
@@ -155,69 +152,78 @@ class JsonFileStore(Store):
     def message(self, message_id: int) -> Message:
         entry = self._ready_catalog().by_number(number_of(message_id))
         if entry is None:
-            raise no_message()
+            raise NotFound(NO_MESSAGE)
         found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
         if found is None or found.is_deleted:
-            raise no_message()
+            raise NotFound(NO_MESSAGE)
         return found
 
-    def edit(self, message_id: int, change: Callable[[Message], Message]) -> Message:
-        new = change(self.message(message_id))
-        changes = {"content": new.content, "edited_at": new.edited_at}
+    def edit(self, message_id: int, change: Change) -> Message:
         self._ready_catalog()
-        changed = self._change_messages(number_of(message_id), [message_id], changes)
-        if not changed:
-            raise no_message()
-        return from_fields(changed[0])
+        for message in self._change_messages(number_of(message_id), [message_id], change):
+            return message
+        raise NotFound(NO_MESSAGE)
 
     def hide(self, message_ids: list[int]) -> int:
         self._ready_catalog()
         by_number: dict[int, list[int]] = {}
         for each in dict.fromkeys(message_ids):
             by_number.setdefault(number_of(each), []).append(each)
-        return sum(len(self._change_messages(number, ids, {"is_deleted": True})) for number, ids in by_number.items())
+        return sum(len(self._change_messages(number, ids, hidden)) for number, ids in by_number.items())
 
-    def _change_messages(self, number: int, ids: list[int], changes: dict[str, Any]) -> list[document.Fields]:
-        """Set fields of messages that are shown; return these. A conversation that is gone has none."""
+    def _change_messages(self, number: int, ids: list[int], change: Change) -> list[Message]:
+        """Change messages that are shown; return these. A conversation that is gone has none."""
         entry = self._catalog.by_number(number)
         if entry is None:
             return []
         try:
-            return self._documents.use(entry, self._documents.change_messages, ids, changes)
+            return self._documents.use(entry, self._documents.change_messages, ids, change)
         except NotFound:
             return []
 
-    # --- replies that are being written
+    # --- turns
+
+    def begin(
+        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+    ) -> Begun:
+        entry = self._ready_catalog().get(conversation_id)
+        if entry is None and new is not None:
+            with suppress(Conflict):  # somebody else was faster
+                return _begun(*self._create(conversation_id, user_id, question, **new))
+        entry = entry or self._entry(conversation_id)
+        if entry.user_id != user_id:
+            raise NotYours(NO_CONVERSATION)
+        return _begun(entry, self._documents.append(entry, (question,), spare=1))
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
         with self._documents.held(self._entry(conversation_id)):
-            self._partials.add(conversation_id, reply, text)
+            self._checkpoints.add(conversation_id, reply, text)
 
     def discard_checkpoint(self, conversation_id: str) -> None:
         self._ready_catalog()
-        self._partials.discard(conversation_id)
+        self._checkpoints.discard(conversation_id)
 
     # --- projects
 
     def create_project(self, user_id: str, name: str) -> Project:
         self._ready_catalog()
-        return self._ledger.create(user_id, name)
+        return self._projects.create(user_id, name)
 
     def projects(self, user_id: str) -> list[Project]:
         self._ready_catalog()
-        return self._ledger.of_user(user_id)
+        return self._projects.of_user(user_id)
 
     def project(self, project_id: int) -> Project | None:
         self._ready_catalog()
-        return self._ledger.get(project_id)
+        return self._projects.get(project_id)
 
     def rename_project(self, project_id: int, name: str) -> Project:
         self._ready_catalog()
-        return self._ledger.rename(project_id, name)
+        return self._projects.rename(project_id, name)
 
     def delete_project(self, project_id: int) -> None:
         self._ready_catalog()
-        self._ledger.delete(project_id)
+        self._projects.delete(project_id)
         self._catalog.leave_project(project_id)
 
     # --- the store itself
@@ -238,7 +244,7 @@ class JsonFileStore(Store):
                 self._documents.is_closed = True  # for those that wait for a lock
                 self._catalog.wait_for_holders()
                 self._save_snapshot()
-            self._owner.release()
+            self._folder.release()
 
     def _ready_catalog(self) -> Catalog:
         """Wait until the store is open. Raises StorageError when it is not, or not any more."""
@@ -252,10 +258,9 @@ class JsonFileStore(Store):
         catalog = self._catalog if self._is_usable else self._ready_catalog()
         entry = catalog.get(conversation_id)
         if entry is None:
-            raise not_found()
+            raise NotFound(NO_CONVERSATION)
         return entry
 
 
-def no_message() -> NotFound:
-    """Return the error for a message that is not there."""
-    return NotFound("There is no such message.")
+def _begun(entry: Entry, stored: list[Message]) -> Begun:
+    return Begun(entry.conversation(), stored[0], stored[0].id + 1)
