@@ -42,7 +42,7 @@ class Turns:
         self.hub = Hub()
         self._store = store
         self._lock = threading.Lock()
-        self._queues: dict[str, deque[tuple[Turn, Work]]] = {}  # by conversation; the first is running
+        self._queues: dict[str, deque[tuple[Turn, Callable[..., None]]]] = {}  # by conversation; the first is running
         self._listeners: dict[str, list[tuple[str, Listener]]] = {}
         self._closing = threading.Event()
         self._checkpoints = Checkpoints(store, self._running, self._closing, checkpoint_seconds)
@@ -80,7 +80,7 @@ class Turns:
                     listener(turn)
             self._checkpoints.start()
         if is_first:
-            begin() if attend else self._in_a_thread(turn, begin)
+            begin() if attend else self._in_a_thread(turn, partial(begin, is_own=True))
         return turn
 
     def current(self, conversation_id: str) -> Turn | None:
@@ -164,8 +164,8 @@ class Turns:
         except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
             self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
 
-    def _begin(self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None) -> None:
-        """Store the question, ask the model, and see that its answer is read."""
+    def _begin(self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None, *, is_own: bool = False) -> None:
+        """Store the question, ask the model, and see that its answer is read, here if this thread is the turn's own."""
         answer: Iterable[Chunk] = ()
         try:
             if self._closing.is_set():
@@ -179,6 +179,8 @@ class Turns:
             return
         if isinstance(answer, Live) and CAN_WAIT_FOR_MANY:
             Reading(self.hub, answer, turn, partial(self._finish, turn, answer)).start()
+        elif is_own:
+            self._read(turn, answer)
         else:
             self._in_a_thread(turn, partial(self._read, turn, answer))
 
@@ -250,7 +252,7 @@ class Turns:
         if following:
             turn, begin = following
             if not turn.offer(begin):
-                self._in_a_thread(turn, begin)
+                self._in_a_thread(turn, partial(begin, is_own=True))
 
 
 def _stopping() -> ModelUnavailable:

@@ -10,7 +10,7 @@ import pytest
 
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, parts_of, create_app, storage
+from self_agent import close, create_app, parts_of, storage
 from self_agent.providers.echo import Echo
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.memory import MemoryStore
