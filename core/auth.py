@@ -7,6 +7,7 @@ JWT_SECRET by JWT_ALGORITHM, not expired, with the user's id in `sub`. A WebSock
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import jwt
@@ -19,20 +20,22 @@ from core.errors import Unauthorized
 def install(app: Flask, settings: Settings, *, local_user: str, public: Collection[str] = ()) -> None:
     """Set `g.user_id` before every request; the `public` paths need no token. A preflight never has one.
 
-    `g.auth_enabled` says what the `Authorization` header is for: our token, or whatever a dialect reads in it.
+    `g.expires` is until when it is the user's, in seconds since the epoch. `g.auth_enabled` says what the
+    `Authorization` header is for: our token, or whatever a dialect reads in it.
     """
 
     @app.before_request
     def authenticate() -> None:
         g.auth_enabled = settings.auth_enabled
+        g.expires = math.inf
         if not settings.auth_enabled:
             g.user_id = local_user
         elif request.method != "OPTIONS" and request.path not in public:
-            g.user_id = user_of(_token(), settings)
+            g.user_id, g.expires = user_of(_token(), settings)
 
 
-def user_of(token: str, settings: Settings) -> str:
-    """Return the user a token was made for. Raises Unauthorized with the reason."""
+def user_of(token: str, settings: Settings) -> tuple[str, float]:
+    """Return the user a token was made for, and when it expires. Raises Unauthorized with the reason."""
     try:
         claims = jwt.decode(
             token, settings.jwt_secret, algorithms=[settings.jwt_algorithm], options={"require": ["exp", "sub"]}
@@ -46,7 +49,7 @@ def user_of(token: str, settings: Settings) -> str:
     user = claims["sub"]
     if not user.strip():
         raise Unauthorized("the token's 'sub' names no user")
-    return str(user)
+    return str(user), float(claims["exp"])
 
 
 def _token() -> str:

@@ -43,6 +43,7 @@ def create_app(
     mounts = Mounts(settings.dialects)
     web.install(app, settings, mounts.error_body)
     auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
+    web.install_body(app)
     mounts.register(app)
     openapi.install(app)
     cli.install(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 from typing import Any
 
 import jwt
@@ -25,7 +26,8 @@ def client(settings: Settings = ON):  # type: ignore[no-untyped-def]
     app = Flask(__name__)
     web.install(app, settings, lambda error, path: (body(error), error.status))
     auth.install(app, settings, local_user="local", public=["/healthz"])
-    app.add_url_rule("/who", "who", view_func=lambda: {"user": g.user_id})
+    web.install_body(app)
+    app.add_url_rule("/who", "who", methods=["GET", "POST"], view_func=lambda: {"user": g.user_id})
     app.add_url_rule("/healthz", "healthz", view_func=lambda: {"status": "ok"})
     return app.test_client()
 
@@ -78,3 +80,20 @@ def test_public_paths_and_preflights_pass() -> None:
     """Health is anybody's to ask, and a preflight cannot carry a token."""
     assert client().get("/healthz").status_code == 200
     assert client().options("/who", headers={"Origin": "http://localhost:3000"}).status_code == 200
+
+
+class Unread(BytesIO):
+    """A body that nobody should read."""
+
+    def read(self, *_: Any) -> bytes:
+        raise AssertionError("the body was read")
+
+    readinto = readline = read  # type: ignore[assignment]
+
+
+def test_strangers_bodies_are_not_read() -> None:
+    """Without a token a body costs nothing: it is refused before it is read."""
+    answer = client().post(
+        "/who", input_stream=Unread(b"{}"), content_length=4_000_000, content_type="application/json"
+    )
+    assert answer.status_code == 401

@@ -16,6 +16,7 @@ from core.errors import StorageFull, UpstreamRateLimited, body
 def client(**settings: Any):  # type: ignore[no-untyped-def]
     app = Flask(__name__)
     web.install(app, Settings(**settings), lambda error, path: (body(error), error.status))
+    web.install_body(app)
 
     @app.route("/x/<id>", methods=["GET", "POST", "DELETE"])
     def view(id: str) -> Any:

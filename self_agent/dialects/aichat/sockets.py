@@ -19,7 +19,7 @@ from self_agent.dialects.aichat.websocket import WebSocket, handshake
 from self_agent.dialects.base import conversations, hub, user
 from self_agent.encoders import frames
 from self_agent.models import check_id
-from self_agent.outlet import Follower
+from self_agent.outlet import Follower, Lent
 from self_agent.streams import taken_over
 from self_agent.turns.turn import Turn
 
@@ -39,7 +39,14 @@ def talk(session_id: str | None = None) -> ViewResult:
     limit = current_app.config["MAX_CONTENT_LENGTH"]
     open_on = partial(WebSocket, hub(), handshake(request), limit, frames.HEARTBEAT)
     serve = partial(_serve, service, user(), session_id, g.request_id)
-    return taken_over(request, lambda lent: serve(open_on(lent))), 200, {}
+    expires = g.expires
+
+    def begin(lent: Lent) -> None:
+        connection = open_on(lent)
+        connection.expires = expires
+        serve(connection)
+
+    return taken_over(request, begin), 200, {}
 
 
 def _serve(service: Conversations, user_id: str, session_id: str, request_id: str, connection: WebSocket) -> None:

@@ -8,6 +8,7 @@ which the client gets to read; and an idle connection holds no compression buffe
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class WebSocket(Outlet):
         self._protocol = protocol
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
+        self.expires = math.inf  # seconds since the epoch, when who opened it is nobody any more
         self._pieces: list[str] = []  # of a message that is still coming
         self._size = 0  # of them, in bytes
         self._is_closing = False  # our goodbye was said
@@ -95,16 +97,21 @@ class WebSocket(Outlet):
         now = time.monotonic()
         if self.rest or self._is_closing:
             self.leave()
+        elif time.time() >= self.expires:
+            self.close(Goodbye.POLICY_VIOLATION, "the token has expired")
         elif now - self._heard >= SILENCE:
             self.close(Goodbye.POLICY_VIOLATION, "no answer to the heartbeats")
-        else:
+        elif now - self._pinged >= HEARTBEAT:
             self._pinged = now
             self.send(self.frame(self._heartbeat))
+        else:
+            self.deadline = self.next_deadline()
 
     def next_deadline(self) -> float:
         if self._is_closing:
             return self._heard + LINGER
-        return min(self._pinged + HEARTBEAT, self._heard + SILENCE)
+        left = self.expires - time.time()
+        return min(self._pinged + HEARTBEAT, self._heard + SILENCE, time.monotonic() + left)
 
     def _end_sending(self) -> None:
         """Send nothing more, once the goodbye is out: nor can the server's HTTP answer get out any more."""

@@ -21,8 +21,8 @@ SECRET = "a secret of thirty-two bytes or more"
 NATIVE = "/api/v1/conversations"
 
 
-def token(user: str) -> str:
-    return jwt.encode({"sub": user, "exp": time.time() + 60}, SECRET, "HS256")
+def token(user: str, seconds: float = 60) -> str:
+    return jwt.encode({"sub": user, "exp": time.time() + seconds}, SECRET, "HS256")
 
 
 def contents(served: Served, session_id: str) -> list[str]:
@@ -318,6 +318,16 @@ def test_token_opens_own_sessions(serve: Serve) -> None:
     again = served.connect("/ws/s", header={"Authorization": f"Bearer {token('ada')}"})
     again.say("more")
     assert text_of(again.reply()) == "echo: more"
+
+
+def test_socket_ends_with_its_token(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket does not outlive the token that opened it; until then it works."""
+    monkeypatch.setattr(hub, "LOOK", 0.02)
+    served = serve(auth_enabled=True, jwt_secret=SECRET)
+    connection = served.connect(f"/ws/s?token={token('ada', 2)}")
+    connection.say("hi")
+    assert text_of(connection.reply()) == "echo: hi"
+    assert connection.close_code() == 1008
 
 
 def test_waiting_stranger_hears_nothing(serve: Serve) -> None:
