@@ -149,12 +149,14 @@ def test_closed_and_chatty_are_dropped(pair: Pair) -> None:
 
 def test_old_are_dropped(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The upstream is about to close it, too."""
-    idle = IdleConnections()
-    sock, _ = pair()
-    idle.put(sock)
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.0)
+    idle = IdleConnections()
+    first, second = pair()[0], pair()[0]
+    idle.put(first)
+    idle.put(second)
+    assert first.fileno() == -1
     assert idle.take() is None
-    assert sock.fileno() == -1
+    assert second.fileno() == -1
 
 
 def test_there_is_a_bound(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,10 @@ def test_late_cancel_spares_the_next(upstream: FakeUpstream, connect: Connect) -
 def test_cancel_within_a_burst(upstream: FakeUpstream, connect: Connect) -> None:
     """Tokens that are here already are not relayed after a stop."""
     cancel = Cancellation()
-    upstream.enqueue(Reply(["a", event("b") * 3, HANG]))
+    upstream.enqueue(Reply(["a", 0.1, event("b") * 3, HANG]))
     reply = live(connect().stream(QUESTION, cancel=cancel))
+    while Delta("a") not in reply.receive():
+        assert is_readable(reply.fileno(), SOON)
     assert is_readable(reply.fileno(), SOON)
     cancel.cancel()
     assert (reply.receive(), reply.is_over, reply.failure) == ([], True, None)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import socket
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Union
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests import PreparedRequest
 
 from core.errors import StartupError, UpstreamKeyRefused
 from self_agent.providers.base import Cancellation
@@ -50,25 +50,27 @@ class _Request:
 class UpstreamClient:
     """The connections to one OpenAI-compatible API; its keys are used and never kept."""
 
-    def __init__(self, base_url: str, timeout: tuple[float, float], retries: int, *, keep_alive: bool = True) -> None:
+    def __init__(self, base_url: str, timeout: tuple[float, float], retries: int) -> None:
         """Raises StartupError if `base_url` is not an HTTP URL."""
         self._base_url = _api_root(base_url)
         self.where = upstream_errors.shown(self._base_url)  # for messages
         self.host = urlsplit(self._base_url).hostname or ""
-        self._host = _host_header(self._base_url)
         self._timeout = timeout  # seconds to connect, and of silence
         self.silence = timeout[1]
         self._retries = retries
-        self._session = requests.Session()
-        self._session.headers.update({"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"})
         self._adapter = InterruptibleAdapter()
-        if not keep_alive:
-            self._session.headers["Connection"] = "close"
+        self._idle = IdleConnections()
         # A proxy cannot reach what listens on this computer's loopback.
         proxies = {"no_proxy": self.host} if self.host in LOOPBACK else {}
-        self._settings: Any = self._session.merge_environment_settings(self._base_url, proxies, True, None, None)
-        self._prepared = lru_cache(self._prepare)
-        self._idle = IdleConnections()
+        session = requests.Session()
+        self._settings: Any = session.merge_environment_settings(self._base_url, proxies, True, None, None)
+        self._headers = {
+            "User-Agent": requests.utils.default_user_agent(),
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+        }
+        self._address = urlsplit(str(self._prepared("GET", "", {}, None).url))
 
     def close(self) -> None:
         self._idle.close()
@@ -83,7 +85,12 @@ class UpstreamClient:
         """
         if not (key.isascii() and key.isprintable()):  # http.client would raise, with the key in its message
             raise UpstreamKeyRefused("the API key has characters that no key has; check OPENAI_API_KEY")
-        request = _Request(method, path, _headers(body, key), body, cancel, Interrupt())
+        headers = dict(self._headers)
+        if body is not None:
+            headers.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        request = _Request(method, path, headers, body, cancel, Interrupt())
         cancel.on_cancel(request.interrupt.cut)
         attempt = 0
         while not cancel.cancelled:
@@ -131,22 +138,25 @@ class UpstreamClient:
 
     def _head(self, request: _Request) -> bytes:
         """Return what requests would send before the body."""
-        prepared = self._prepared(request.method, request.path)
-        headers = {"Host": self._host, **prepared.headers, **request.headers}
-        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        return f"{request.method} {prepared.path_url} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1")
+        default_port = ":443" if self._address.scheme == "https" else ":80"
+        host = self._address.netloc.rpartition("@")[2].removesuffix(default_port)
+        lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+        path = self._address.path + request.path
+        return f"{request.method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode("latin-1")
 
     def _on_new(self, request: _Request) -> Answer:
-        prepared = self._prepared(request.method, request.path).copy()
-        prepared.body = request.body
-        prepared.headers.update(request.headers)
+        prepared = self._prepared(request.method, request.path, request.headers, request.body)
         with interruptible(request.interrupt):
-            # Not through the session: that reads redirects, for which there is no following as the key is for this
+            # Not through a session: that reads redirects, for which there is no following as the key is for this
             # host only, and keeps cookies, which must not go along with another user's key.
             response = self._adapter.send(prepared, timeout=self._timeout, **self._settings)
         headers = {name.lower(): value for name, value in response.headers.items()}
         connection, data = take_over(response.raw, request.interrupt, self._idle.put)
         return self._answer(connection, Head(response.status_code, headers), data, request)
+
+    def _prepared(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> PreparedRequest:
+        # With an auth that does nothing, or requests would make one of a password in the URL.
+        return requests.Request(method, self._base_url + path, headers, data=body, auth=lambda it: it).prepare()
 
     def _answer(self, connection: Connection, head: Head, data: bytes, request: _Request) -> Answer:
         try:
@@ -154,22 +164,6 @@ class UpstreamClient:
         except ValueError:
             connection.close()
             raise
-
-    def _prepare(self, method: str, path: str) -> requests.PreparedRequest:
-        """Return what all requests of a kind are copies of: preparing each takes 15 times as long."""
-        request = requests.Request(method, self._base_url + path, auth=_keep_from_netrc)
-        return self._session.prepare_request(request)
-
-
-def _headers(body: bytes | None, key: str) -> dict[str, str]:
-    """Return the headers that differ from request to request."""
-    headers = {} if body is None else {"Content-Type": "application/json", "Content-Length": str(len(body))}
-    return {**headers, "Authorization": f"Bearer {key}"} if key else headers
-
-
-def _keep_from_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in for an auth, without which requests looks for one in ~/.netrc."""
-    return request
 
 
 def _api_root(base_url: str) -> str:
@@ -184,18 +178,14 @@ def _api_root(base_url: str) -> str:
     return url if parts.path else url + "/v1"
 
 
-def _host_header(url: str) -> str:
-    parts = urlsplit(str(requests.Request("GET", url).prepare().url))  # with an international name in ASCII
-    return parts.netloc.rpartition("@")[2].removesuffix(":443" if parts.scheme == "https" else ":80")
-
-
 def _pause(outcome: Union[Answer, Failure], attempt: int) -> float | None:
     """Return the seconds to wait before asking again; None if that would not help."""
     wait = None
-    passing = outcome.passing if isinstance(outcome, Failure) else outcome.status == 429 or outcome.status >= 500
-    if isinstance(outcome, Answer) and passing:
-        passing = outcome.status != 504
+    if isinstance(outcome, Answer):
+        passing = outcome.status == 429 or (outcome.status >= 500 and outcome.status != 504)
         wait = upstream_errors.retry_after(outcome.headers)
+    else:
+        passing = outcome.passing
     if not passing or (wait is not None and wait > LONGEST_PAUSE):
         return None
     if wait is not None:

@@ -18,8 +18,7 @@ from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from self_agent.providers.base import is_readable
 
@@ -83,40 +82,33 @@ class IdleConnections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: deque[tuple[float, socket.socket]] = deque()
-        self._is_closed = False
+        self._idle: deque[tuple[float, socket.socket]] = deque()  # with the time until which it may be used
+        self._most = MOST_IDLE
 
     def put(self, sock: socket.socket) -> None:
         """Keep a connection on which nothing is under way."""
         now = time.monotonic()
         with self._lock:
-            self._idle.append((now, sock))
-            while self._idle and (self._is_closed or len(self._idle) > MOST_IDLE or self._is_old(now)):
+            self._idle.append((now + IDLE_SECONDS, sock))
+            while self._idle and (len(self._idle) > self._most or self._idle[0][0] < now):
                 self._idle.popleft()[1].close()
 
     def take(self) -> socket.socket | None:
         """Return a connection that the other side has neither closed nor written to, None if there is none."""
-        now = time.monotonic()
         while True:
             with self._lock:
-                while self._is_old(now):
-                    self._idle.popleft()[1].close()
                 if not self._idle:
                     return None
-                sock = self._idle.pop()[1]
-            if not is_readable(sock.fileno(), 0):
+                until, sock = self._idle.pop()
+            if time.monotonic() < until and not is_readable(sock.fileno(), 0):
                 return sock
             sock.close()
 
     def close(self) -> None:
         """Close all, and what comes later."""
-        with self._lock:
-            self._is_closed = True
-            while self._idle:
-                self._idle.pop()[1].close()
-
-    def _is_old(self, now: float) -> bool:
-        return bool(self._idle) and self._idle[0][0] < now - IDLE_SECONDS
+        self._most = 0
+        while sock := self.take():
+            sock.close()
 
 
 _current = threading.local()
@@ -145,65 +137,47 @@ class _Connection(HTTPConnection):
                 self._twin.close()
 
     def _new_conn(self) -> socket.socket:
-        # As urllib3 does it, but with a socket that is known before it is connected.
-        try:
-            places = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            name_error = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-            raise NameResolutionError(self.host, self, name_error) from None
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in places:
+        # As urllib3 does it, but with a socket that can be cut before it is connected.
+        failure = OSError("no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self._dns_host, self.port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, protocol)
             try:
-                return self._connected(socket.socket(family, kind, protocol), address)
+                self._watch_twin(sock)
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(self.timeout)
+                sock.connect(address)
             except OSError as error:
+                sock.close()
                 failure = error
+            else:
+                return sock
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, "timed out") from failure
         raise NewConnectionError(self, "failed") from failure
 
-    def _connected(self, sock: socket.socket, address: Any) -> socket.socket:
-        try:
-            # TLS takes the descriptor away from `sock`, so until the handshake is over a twin is watched.
-            if self._twin is not None:
-                self._twin.close()
-            self._twin = sock.dup()
-            _current.interrupt.watch(self._twin)
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(self.timeout)
-            sock.connect(address)
-        except OSError:
-            sock.close()
-            raise
-        return sock
+    def _watch_twin(self, sock: socket.socket) -> None:
+        """Until the handshake is over, for TLS takes the descriptor away from `sock`."""
+        if self._twin is not None:
+            self._twin.close()
+        self._twin = sock.dup()
+        _current.interrupt.watch(self._twin)
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-_POOLS = {"http": _Pool, "https": _TLSPool}
-
-
 class InterruptibleAdapter(HTTPAdapter):
-    """The transport of a `requests.Session` whose requests can be sent within `interruptible`."""
+    """The transport of requests that are sent within `interruptible`."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a pool whose connections can be cut."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _TLSConnection if pool.scheme == "https" else _Connection
+        return pool
 
 
 def take_over(raw: Any, interrupt: Interrupt, keep: Callable[[socket.socket], None]) -> tuple[Connection, bytes]:

@@ -55,7 +55,7 @@ def no_answer(error: Exception, where: str) -> Failure:
     if any(isinstance(cause, (ConnectionResetError, BrokenPipeError, RemoteDisconnected)) for cause in causes):
         text = f"the model at {where} closed the connection without an answer; try again"
         return Failure(UpstreamError(text), passing=True)
-    if any(isinstance(cause, (socket.gaierror, urllib3.exceptions.NameResolutionError)) for cause in causes):
+    if any(isinstance(cause, (socket.gaierror, UnicodeError)) for cause in causes):
         return Failure(UpstreamError(unreachable + "no such host; check OPENAI_BASE_URL"), passing=False)
     if isinstance(error, requests.exceptions.SSLError):
         text = unreachable + "no secure connection; check OPENAI_BASE_URL and the host's certificate"
@@ -126,6 +126,8 @@ def without_key(body: bytes, key: str) -> bytes:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read a `Retry-After` header, in seconds or as a date; None if there is none that can be read."""
     value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
     try:
         if re.fullmatch(r"\d+(\.\d+)?", value):
             wait = float(value)

@@ -37,13 +37,12 @@ class OpenAICompatible(Provider):
         read_timeout: float = 120.0,
         retries: int = 2,
         context_tokens: int = 32768,
-        keep_alive: bool = True,
         name: str = "openai",
     ) -> None:
         """Raises StartupError if `base_url` is not an HTTP URL."""
         self.name = name
         self.context_tokens = context_tokens
-        self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries, keep_alive=keep_alive)
+        self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries)
         self._api_key = api_key
         self._model = model
         self._first_model = ""  # of the upstream's list, once it was needed

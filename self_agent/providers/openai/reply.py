@@ -23,7 +23,8 @@ class Reply(Live[Chunk]):
         self._key = key
         self._parser = ChunkParser()
         self._reader = ReplyReader()
-        self._decode = (_Whole(answer) if "json" in answer.content_type else SSEDecoder()).feed
+        self._decode = self._collected if "json" in answer.content_type else SSEDecoder().feed
+        self._collection = bytearray()  # of an answer that is not streamed
         self._is_done = False
         self._last: list[Chunk] = []
 
@@ -49,6 +50,12 @@ class Reply(Live[Chunk]):
             if self._is_done or self._answer.is_over:
                 chunks += self._ended()
         return chunks
+
+    def _collected(self, content: bytes) -> list[bytes]:
+        self._collection += content
+        if len(self._collection) > LARGEST_BODY:
+            raise ValueError("it does not end")
+        return [bytes(self._collection)] if self._answer.is_over and not self._answer.failure else []
 
     def _read(self, data: bytes) -> list[Chunk]:
         chunk = self._parser.parse(data)
@@ -86,18 +93,3 @@ class Reply(Live[Chunk]):
         if self.is_over and self.failure is None and not self._answer.cancel.cancelled:
             self._answer.finish()
         self._answer.close()
-
-
-class _Whole:
-    """Collects an answer that is not streamed."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._body = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the whole once it is there."""
-        self._body += data
-        if len(self._body) > LARGEST_BODY:
-            raise ValueError("it does not end")
-        return [bytes(self._body)] if self._answer.is_over and not self._answer.failure else []
