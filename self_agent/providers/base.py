@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,13 +20,22 @@ ChatMessage = dict[str, Any]  # {"role": "system" | "user" | "assistant", "conte
 class Completion:
     """What an upstream answered to a chat completion request, success or not.
 
-    `body` is its very bytes, as they come; it must be read to its end or closed.
+    `body` is its very bytes, as they come, a `Live` where `Provider.stream` returns one.
     """
 
     status: int
     content_type: str
     headers: dict[str, str]
-    body: Iterator[bytes]
+    body: Iterable[bytes]
+
+
+def is_readable(fd: int, seconds: float) -> bool:
+    """Wait until a descriptor can be read, or for so many seconds; return whether it can."""
+    if not hasattr(select, "poll"):  # Windows; elsewhere `select` takes no descriptor over 1023
+        return bool(select.select([fd], [], [], seconds)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 class Live(ABC, Generic[T]):
@@ -50,7 +59,10 @@ class Live(ABC, Generic[T]):
 
     @abstractmethod
     def give_up(self) -> None:
-        """End an answer that has been silent for too long: `is_over`, and `failure` says so."""
+        """End an answer that has been silent for too long: `is_over`, and `failure` says so, unless it was whole.
+
+        What is left then, `receive` returns once more.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -62,7 +74,7 @@ class Live(ABC, Generic[T]):
                 yield from self.receive()
                 if self.is_over:
                     break
-                if not select.select([self.fileno()], [], [], self.silence)[0]:
+                if not is_readable(self.fileno(), self.silence):
                     self.give_up()
             if self.failure is not None:
                 raise self.failure
@@ -123,15 +135,14 @@ class Provider(ABC):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
-        may_pause: bool = False,
-    ) -> Iterator[Chunk]:
+    ) -> Iterable[Chunk]:
         """Ask for a reply to `messages`.
 
         Returns when the model has accepted the question, so whatever can fail with a status of its own
-        raises here (`UpstreamError` and its kin, `ModelUnavailable`); a failure after that raises from the
-        iterator. The iterator ends when the reply ends, or soon after `cancel`; closing it lets go of the
-        upstream. `api_key` is used for this request only and never kept. The last `Info` names the model. With
-        `may_pause` the iterator, then a generator, may yield a `Pause` instead of waiting for the upstream.
+        raises here (`UpstreamError` and its kin, `ModelUnavailable`); a failure after that raises where the
+        chunks are iterated. They end when the reply ends, or soon after `cancel`. Where many upstreams can be
+        waited for in one thread they are a `Live`, which must be closed; else an iterator. `api_key` is used for
+        this request only and never kept. The last `Info` names the model.
         """
 
     @abstractmethod

@@ -47,7 +47,6 @@ class Echo(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
-        may_pause: bool = False,
     ) -> Iterator[Chunk]:
         self.last_messages = messages
         steps = self._script if self._script is not None else self._steps(messages)

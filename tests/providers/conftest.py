@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import select
-import sys
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
-from self_agent.events import Chunk, Pause
+from self_agent.providers.base import Live
 from self_agent.providers.openai.provider import OpenAICompatible
 from tests.upstream import FakeUpstream
 
+T = TypeVar("T")
 Connect = Callable[..., OpenAICompatible]
 
 
-class Unpaused:
-    """Chunks without their pauses, for which it waits as the hub does."""
-
-    def __init__(self, chunks: Any) -> None:
-        self._chunks = chunks
-
-    def close(self) -> None:
-        if isinstance(self._chunks, Generator):
-            self._chunks.close()
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        while isinstance(chunk := next(self._chunks), Pause):
-            if chunk.fd is not None and not select.select([chunk.fd], [], [], chunk.seconds)[0]:
-                assert self._chunks.throw(TimeoutError()) == Pause(None)
-        return chunk
+def live(answer: Iterable[T]) -> Live[T]:
+    """Return an answer that can be waited for with others."""
+    assert isinstance(answer, Live)
+    return answer
 
 
-class Pausing(OpenAICompatible):
-    """A provider that is asked for pauses."""
+@contextlib.contextmanager
+def raw_server(*answers: bytes | list[bytes]) -> Iterator[str]:
+    """Answer requests, all on one connection, with these very bytes, and close it after the last.
 
-    def stream(self, *args: Any, **options: Any) -> Any:
-        return Unpaused(super().stream(*args, **{"may_pause": True, **options}))  # type: ignore[arg-type]
+    The pieces of a list come one after the other.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for answer in answers:
+                    asked = b""
+                    while not asked.endswith(b"}"):
+                        asked += connection.recv(65536)
+                    for piece in [answer] if isinstance(answer, bytes) else answer:
+                        connection.sendall(piece)
+                        time.sleep(0.05)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
 
 
 @pytest.fixture
@@ -49,16 +56,13 @@ def upstream() -> Iterator[FakeUpstream]:
         yield server
 
 
-@pytest.fixture(params=["waiting", "pausing"])
-def connect(upstream: FakeUpstream, request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Make providers: of the fake upstream, unless another URL is given. Whether they wait or pause is the same."""
-    if request.param == "pausing" and sys.platform == "win32":
-        pytest.skip("a reply never pauses on Windows")
-    kind = OpenAICompatible if request.param == "waiting" else Pausing
+@pytest.fixture
+def connect(upstream: FakeUpstream) -> Iterator[Connect]:
+    """Make providers: of the fake upstream, unless another URL is given."""
     made: list[OpenAICompatible] = []
 
     def make(base_url: str = "", **options: Any) -> OpenAICompatible:
-        made.append(kind(base_url or upstream.base_url, **{"model": "m", **options}))
+        made.append(OpenAICompatible(base_url or upstream.base_url, **{"model": "m", **options}))
         return made[-1]
 
     yield make

@@ -158,6 +158,17 @@ def test_stop_frees_the_model(model: LocalModel) -> None:
     assert time.monotonic() - begun < 15
 
 
+def test_abandoned_completion_frees_the_model(model: LocalModel) -> None:
+    """So does a plain completion whose client has gone, long before it is whole."""
+    cancel = Cancellation()
+    threading.Timer(0.5, cancel.cancel).start()
+    begun = time.monotonic()
+    assert list(model.complete(orjson.dumps({"messages": LONG, "max_tokens": 2000}), cancel=cancel).body) == []
+    assert time.monotonic() - begun < 1.5
+    answer(model)
+    assert time.monotonic() - begun < 15
+
+
 def test_question_over_the_context(model: LocalModel) -> None:
     """A question that does not fit fails with words a person understands."""
     with pytest.raises(UpstreamError, match="more than the 4096 tokens"):
@@ -256,7 +267,7 @@ def test_crash_is_repaired(start: Start) -> None:
 def test_crash_fails_the_reply(start: Start) -> None:
     """A reply that the crash interrupts fails, after what had come of it."""
     model = ready(start())
-    reply = model.stream(LONG)
+    reply = iter(model.stream(LONG))
     assert next(reply)
     kill(model)
     with pytest.raises(UpstreamError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import time
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ INFO = Info(MODEL, {"total_tokens": 3}, "stop")
 PAGE = {"type": "url", "url": "https://a.example", "title": "A"}
 
 
-def texts(chunks: list[Chunk]) -> str:
+def texts(chunks: Iterable[Chunk]) -> str:
     return "".join(chunk.text for chunk in chunks if isinstance(chunk, Delta))
 
 
@@ -29,7 +32,7 @@ def texts(chunks: list[Chunk]) -> str:
 def test_tokens_arrive_as_they_come(upstream: FakeUpstream, connect: Connect, chunked: bool) -> None:
     """A token is not held back until the next, whether the upstream sends chunks or streams until it closes."""
     upstream.enqueue(Reply(["a", 0.3, " b"], chunked=chunked))
-    chunks = connect().stream(QUESTION)
+    chunks = iter(connect().stream(QUESTION))
     assert next(chunks) == NAMED
     assert next(chunks) == Delta("a")
     begun = time.monotonic()
@@ -97,6 +100,55 @@ def test_reasoning_is_kept_apart(upstream: FakeUpstream, connect: Connect, name:
     assert list(connect().stream(QUESTION)) == [NAMED, Delta(reasoning="hm"), Delta("so"), INFO]
 
 
+HIGH, LOW = "\\ud83d", "\\ude00"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([f"a{HIGH}", f"{LOW}b"], "a😀b"),
+        ([HIGH, LOW + HIGH, LOW], "😀😀"),
+        ([HIGH + LOW], "😀"),
+        ([f"a{HIGH}", "b"], "a\ufffdb"),
+        ([HIGH, HIGH, LOW], "\ufffd😀"),
+        ([LOW, f"{HIGH}x"], "\ufffd\ufffdx"),
+        (["a", HIGH], "a\ufffd"),
+        ([f"{HIGH}\\", f"\\{LOW}\\\\ud83d"], None),
+        ([f"\\\\ud83d{HIGH}", LOW], "\\ud83d😀"),
+        ([f'{HIGH}\\"', LOW], '\ufffd"\ufffd'),
+    ],
+)
+def test_halves_of_characters_are_joined(
+    upstream: FakeUpstream, connect: Connect, pieces: list[str], said: str | None
+) -> None:
+    """An emoji that comes in two surrogate halves is one; a half alone is a replacement character."""
+    upstream.enqueue(Reply([b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % p.encode() for p in pieces]))
+    if said is None:
+        with pytest.raises(UpstreamError, match="no chat completion"):
+            list(connect().stream(QUESTION))
+    else:
+        assert texts(connect().stream(QUESTION)) == said
+
+
+def test_only_the_first_choice_counts(upstream: FakeUpstream, connect: Connect) -> None:
+    """Other choices are neither mixed into the reply nor do they end it."""
+    other = {"index": 1, "delta": {"content": "no"}, "finish_reason": "length"}
+    mixed = {"choices": [other, {"index": 0, "delta": {"content": "c"}}]}
+    upstream.enqueue(Reply(["a", {"choices": [other]}, chunk_of({"content": "b"}), mixed]))
+    assert list(connect().stream(QUESTION)) == [NAMED, Delta("a"), Delta("b"), Delta("c"), INFO]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_all_the_same(upstream: FakeUpstream, connect: Connect, encoding: str) -> None:
+    """Some proxies compress what nobody asked them to."""
+    body = orjson.dumps(completion_of("all at once"))
+    body = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    upstream.enqueue(Answer(200, body, {"Content-Encoding": encoding}), Answer(200, b"x", {"Content-Encoding": "gzip"}))
+    assert texts(connect().stream(QUESTION)) == "all at once"
+    with pytest.raises(UpstreamError):
+        list(connect().stream(QUESTION))
+
+
 def test_odd_chunks_are_tolerated(upstream: FakeUpstream, connect: Connect) -> None:
     """Comments, roles, nulls, empty choices and content in parts disturb nothing."""
     parts = [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]
@@ -120,7 +172,7 @@ def test_odd_chunks_are_tolerated(upstream: FakeUpstream, connect: Connect) -> N
 def test_wrong_types_are_upstream_errors(upstream: FakeUpstream, connect: Connect, chunk: Any) -> None:
     """Something that is no chat chunk is the upstream's failure, not a bug here."""
     upstream.enqueue(Reply(["a", b"data: " + orjson.dumps(chunk) + b"\n\n"]))
-    chunks = connect().stream(QUESTION)
+    chunks = iter(connect().stream(QUESTION))
     assert next(chunks) == NAMED
     assert next(chunks) == Delta("a")
     with pytest.raises(UpstreamError, match="no chat completion"):

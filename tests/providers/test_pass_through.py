@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UpstreamError
 from self_agent.providers.base import Cancellation
-from tests.providers.conftest import Connect
+from tests.providers.conftest import Connect, raw_server
 from tests.upstream import HANG, RESET, Answer, FakeUpstream, Reply, event
 
 BODY = b'{"model": "x",  "messages": [{"role":"user","content":"hi"}], "tools": [{"type": "function"}], "seed": 1}'
@@ -18,7 +18,7 @@ BODY = b'{"model": "x",  "messages": [{"role":"user","content":"hi"}], "tools": 
 
 def test_request_goes_up_byte_for_byte(upstream: FakeUpstream, connect: Connect) -> None:
     """Every field of the client, in its own spelling, reaches the upstream."""
-    connect().complete(BODY, api_key="sk-mine").body.close()  # type: ignore[attr-defined]
+    list(connect().complete(BODY, api_key="sk-mine").body)
     (request,) = upstream.requests
     assert request.raw == BODY
     assert request.headers["authorization"] == "Bearer sk-mine"
@@ -45,8 +45,9 @@ def test_stream_comes_down_as_it_comes(upstream: FakeUpstream, connect: Connect)
     upstream.enqueue(Reply([{"a": 1}, 0.2, b": odd\n\n"], usage=None, finish_reason=None))
     answer = connect().complete(orjson.dumps({**orjson.loads(BODY), "stream": True}))
     assert answer.content_type == "text/event-stream"
-    assert next(answer.body) == event({"a": 1})
-    assert b"".join(answer.body) == b": odd\n\ndata: [DONE]\n\n"
+    body = iter(answer.body)
+    assert next(body) == event({"a": 1})
+    assert b"".join(body) == b": odd\n\ndata: [DONE]\n\n"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
@@ -68,7 +69,8 @@ def test_last_refusal_passes_through(upstream: FakeUpstream, connect: Connect) -
 def test_malformed_body_is_left_to_upstream(upstream: FakeUpstream, connect: Connect) -> None:
     """Who understands the body refuses it."""
     upstream.enqueue(Answer(400, b"no"))
-    assert connect().complete(b"{").status == 400
+    answer = connect().complete(b"{")
+    assert (answer.status, list(answer.body)) == (400, [b"no"])
     assert upstream.requests[0].raw == b"{"
 
 
@@ -83,6 +85,31 @@ def test_cut_body_raises(upstream: FakeUpstream, connect: Connect) -> None:
     upstream.enqueue(Reply(["a", 0.05, RESET]))
     with pytest.raises(UpstreamError, match="cut"):
         list(connect().complete(orjson.dumps({"stream": True})).body)
+
+
+@pytest.mark.parametrize("first", [b"xyz\r\n", b""])
+def test_broken_begin_raises_at_once(connect: Connect, first: bytes) -> None:
+    """As long as nothing was passed on, the client can still be told by a status."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw_server([head, first]) as url, pytest.raises(UpstreamError):
+        connect(url).complete(BODY)
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_key_is_not_passed_back(upstream: FakeUpstream, connect: Connect, status: int) -> None:
+    """A key that the upstream repeats may be the server's own."""
+    upstream.enqueue(Answer(status, b'{"error": {"message": "wrong key sk-configured, sorry"}}'))
+    answer = connect(api_key="sk-configured", retries=0).complete(BODY)
+    assert b"".join(answer.body) == b'{"error": {"message": "wrong key ***, sorry"}}'
+
+
+def test_many_choices_pass_untouched(upstream: FakeUpstream, connect: Connect) -> None:
+    """What is not merged here is for the client to read, as tool calls are."""
+    body = orjson.dumps({**orjson.loads(BODY), "n": 2, "tool_choice": "auto"})
+    said = b'{"choices": [{"index": 1}, {"index": 0, "message": {"tool_calls": [{"id": "a"}]}}]}'
+    upstream.enqueue(Answer(200, said))
+    assert b"".join(connect().complete(body).body) == said
+    assert upstream.requests[0].raw == body
 
 
 def test_cancel_ends_the_body(upstream: FakeUpstream, connect: Connect) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from email.utils import formatdate
 
 import pytest
@@ -79,6 +80,20 @@ def test_words_of_any_shape(upstream: FakeUpstream, connect: Connect, body: obje
     assert failure_of(connect(retries=0)).message.endswith(words)
 
 
+def test_long_words_cost_nothing(upstream: FakeUpstream, connect: Connect) -> None:
+    """Whatever an upstream says is cut in no time."""
+    upstream.enqueue(Answer(500, {"error": "x" * 60_000}))
+    begun = time.monotonic()
+    assert failure_of(connect(retries=0)).message.endswith("xxx…")
+    assert time.monotonic() - begun < 1
+
+
+def test_unreadable_redirect_is_told(upstream: FakeUpstream, connect: Connect) -> None:
+    """A target that is no URL is the upstream's failure, too."""
+    upstream.enqueue(Answer(307, b"", {"Location": "http://[::1"}))
+    assert isinstance(failure_of(connect(retries=0)), UpstreamError)
+
+
 def test_redirect_is_not_followed(upstream: FakeUpstream, connect: Connect) -> None:
     """The key goes to the configured host only; the message says what to correct."""
     upstream.enqueue(Answer(307, b"", {"Location": f"http://127.0.0.1:1/v2?key={KEY}"}))
@@ -123,11 +138,18 @@ def test_long_retry_after_gives_up(upstream: FakeUpstream, connect: Connect) -> 
 
 @pytest.mark.parametrize(
     ("value", "low", "high"),
-    [("7", 7, 7), ("0.5", 0.5, 0.5), (formatdate(4e9, usegmt=True), 1e9, 4e9), (formatdate(0), 0, 0)],
+    [
+        ("7", 7, 7),
+        ("9" * 10, 1e8, 1e10),
+        ("9" * 999, 1e8, 1e10),
+        ("0.5", 0.5, 0.5),
+        (formatdate(4e9, usegmt=True), 1e9, 4e9),
+        (formatdate(0), 0, 0),
+    ],
 )
 def test_retry_after_is_read(value: str, low: float, high: float) -> None:
     """Seconds and dates are both understood."""
-    seconds = upstream_errors.retry_after({"Retry-After": value})
+    seconds = upstream_errors.retry_after({"retry-after": value})
     assert seconds is not None
     assert low <= seconds <= high
 
@@ -135,7 +157,7 @@ def test_retry_after_is_read(value: str, low: float, high: float) -> None:
 @pytest.mark.parametrize("value", ["", "soon", "-5", "nan"])
 def test_odd_retry_after_is_none(value: str) -> None:
     """What cannot be read is as if it were not there."""
-    assert upstream_errors.retry_after({"Retry-After": value}) is None
+    assert upstream_errors.retry_after({"retry-after": value}) is None
 
 
 @pytest.mark.parametrize("cut", [CUT, RESET])
@@ -143,7 +165,7 @@ def test_odd_retry_after_is_none(value: str) -> None:
 def test_cut_stream_is_an_error(upstream: FakeUpstream, connect: Connect, cut: object, chunked: bool) -> None:
     """A reply without its end is never taken for whole."""
     upstream.enqueue(Reply(["a", 0.05, cut], chunked=chunked))  # type: ignore[list-item]
-    chunks = connect().stream(QUESTION)
+    chunks = iter(connect().stream(QUESTION))
     assert next(chunks) == NAMED
     assert next(chunks) == Delta("a")
     with pytest.raises(UpstreamError, match="cut its answer off"):

@@ -57,7 +57,6 @@ class ModelProcess:
             model=self._name,
             read_timeout=read_timeout,
             retries=0,
-            keep_alive=False,  # llama.cpp closes a connection after a stream without a word
             context_tokens=CONTEXT_TOKENS,
             name="local",
         )

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,10 +121,9 @@ class LocalModel(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
-        may_pause: bool = False,
-    ) -> Iterator[Chunk]:
+    ) -> Iterable[Chunk]:
         """Ask the embedded model, whatever model was asked for and whatever key came along."""
-        return self._ask(lambda client: client.stream(messages, cancel=cancel, may_pause=may_pause))
+        return self._ask(lambda client: client.stream(messages, cancel=cancel))
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""

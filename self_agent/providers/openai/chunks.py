@@ -6,10 +6,49 @@ Ollama and Perplexity add to them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import orjson
+
 from self_agent.events import Chunk, Delta, Info, Sources
+
+LOST = "\ufffd"
+_HALVES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]"  # nothing to mend
+    rb"|(\"?)(\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(\\u[dD][89abAB][0-9a-fA-F]{2})(\"?)"
+)
+
+
+class ChunkParser:
+    """Parses JSON texts in which a character may be cut in two: its first half ends a string, the second begins one.
+
+    Halves of surrogate pairs, that is, which some tokenizers make of an emoji. One without the other is `LOST`.
+    """
+
+    def __init__(self) -> None:
+        self.half = b""  # the escape of a first half that waits for its second
+        self.lost = b""  # one that waited in vain for the text parsed last
+
+    def parse(self, data: bytes) -> Any:
+        """Return the value of a JSON text. Raises ValueError if it is none."""
+        self.lost, self.half = self.half, b""
+        try:
+            return orjson.loads(data)
+        except ValueError:
+            return orjson.loads(_HALVES.sub(self._mended, data))
+
+    def _mended(self, match: re.Match[bytes]) -> bytes:
+        before, second, first, after = match.groups()
+        if second and before and self.lost:
+            half, self.lost = self.lost, b""
+            return b'"' + half + bytes(second)
+        if first and after and not self.half:
+            self.half = first
+            return b'"'
+        return (before or b"") + b"\\ufffd" + (after or b"") if first or second else match[0]
 
 
 def error_in(chunk: Any) -> Any:
@@ -40,14 +79,14 @@ class ReplyReader:
         chunk = _mapping(chunk, "chunk")
         events: list[Chunk] = []
         self.begun = True
-        if self._note(chunk):
+        if (chunk.get("model") != self._model or "usage" in chunk) and self._note(chunk):
             events.append(Info(model=self._model))  # at once: a reply that is stopped has an author too
         known = len(self._sources)
         if "citations" in chunk or "search_results" in chunk:
             self._add_sources(_perplexity_sources(chunk))
         choices = chunk.get("choices")
         if choices:
-            choice = _mapping(_items(choices, "choices")[0], "choice")
+            choice = _first(_items(choices, "choices"))
             if reason := choice.get("finish_reason"):
                 self._finish_reason, self.ended = reason if isinstance(reason, str) else None, True
             message = choice.get("message")  # a whole completion
@@ -82,6 +121,15 @@ class ReplyReader:
             if isinstance(source.get("url"), str):
                 flat = {name: value for name, value in source.items() if not isinstance(value, (dict, list))}
                 self._sources.setdefault(source["url"], {"type": "url", **flat})
+
+
+def _first(choices: list[Any]) -> dict[str, Any]:
+    """Return the choice that is the reply; an upstream that was asked for one may send others."""
+    for choice in choices:
+        mapping = _mapping(choice, "choice")
+        if not mapping.get("index"):
+            return mapping
+    return {}
 
 
 def _perplexity_sources(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:

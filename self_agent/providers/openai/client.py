@@ -1,96 +1,56 @@
-"""One request to the upstream, retried where that may help, cut off on cancel; its answer's bytes as they come."""
+"""One request to the upstream: on a connection that was kept or a new one, retried where that may help.
+
+`requests` opens connections and handles what is odd about that: proxies, certificates. To send every request through
+it takes ten times as long as one on a connection that is there already.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from http.cookiejar import DefaultCookiePolicy
-from typing import Union
+import socket
+from dataclasses import dataclass, field
+from typing import Any, Union
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.cookies import RequestsCookieJar
+from requests import PreparedRequest
 
 from core.errors import StartupError, UpstreamKeyRefused
-from self_agent.events import Pause
 from self_agent.providers.base import Cancellation
 from self_agent.providers.openai import errors as upstream_errors
-from self_agent.providers.openai import live_body
-from self_agent.providers.openai.connections import Interrupt, InterruptibleAdapter, interruptible
+from self_agent.providers.openai.answer import PIECE, Answer
+from self_agent.providers.openai.connections import (
+    Connection,
+    IdleConnections,
+    Interrupt,
+    InterruptibleAdapter,
+    interruptible,
+    take_over,
+)
 from self_agent.providers.openai.errors import Failure
-from self_agent.providers.openai.live_body import PIECE, LiveBody
+from self_agent.providers.openai.http1 import Head, read_head
 
 OPENAI = "https://api.openai.com/v1"
 LONGEST_PAUSE = 20.0  # seconds; who is asked to wait longer is told so instead
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FIRST_PAUSE = 0.5  # seconds before the first retry; doubled for each further one
-POOL = 4096  # connections kept alive: as many as the server has threads
-LARGEST_BODY = 64 * 1024 * 1024  # bytes of an answer that is not streamed
-LINGER = 0.2  # seconds to wait for the end of a stream after its last event
 
 
-class Answer:
-    """An upstream's answer whose body is still to be read; it must be closed."""
-
-    def __init__(self, response: requests.Response) -> None:
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.content_type: str = response.headers.get("Content-Type", "")
-        self._response = response
-        self._live: LiveBody | None = None
-        self._pieces: Iterator[bytes | None] = self._body()
-
-    def go_live(self, seconds: float) -> Pause | None:
-        """Let the body, if it is one for that, say None where it would wait; return what then has to be done."""
-        if "json" in self.content_type or not live_body.suits(self._response.raw):
-            return None
-        self._live = LiveBody(self._response.raw)
-        self._pieces = iter(self._live)
-        return Pause(self._live.fileno(), seconds)
-
-    def __iter__(self) -> Iterator[bytes | None]:
-        """Return the body as it comes; None only after `go_live`. Raises urllib3's HTTPError."""
-        return self._pieces
-
-    def read(self, limit: int = LARGEST_BODY) -> bytes:
-        """Return the body, cut at about `limit`. Raises urllib3's HTTPError."""
-        body = bytearray()
-        for piece in self:
-            body += piece or b""
-            if len(body) > limit:
-                break
-        return bytes(body)
-
-    def finish(self) -> None:
-        """Read what follows the last event, normally nothing, so that the connection can be used again."""
-        if self._live is not None:
-            self._live.finish(LINGER)
-            return
-        connection = self._response.raw.connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(LINGER)
-            with contextlib.suppress(urllib3.exceptions.HTTPError):
-                next(self._pieces, None)
-
-    def close(self) -> None:
-        """Let go of the connection; it is used again only if the body was read to its end."""
-        self._response.close()
-
-    def _body(self) -> Iterator[bytes]:
-        raw = self._response.raw
-        if raw.chunked:
-            return iter(raw.stream(PIECE, decode_content=True))
-        # Without chunks, `stream` waits until PIECE bytes are together; `read1` returns what there is.
-        return iter(lambda: raw.read1(PIECE, decode_content=True), b"")
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str
+    headers: dict[str, str] = field(repr=False)  # with the key
+    body: bytes | None
+    cancel: Cancellation
+    interrupt: Interrupt
 
 
 class UpstreamClient:
     """The connections to one OpenAI-compatible API; its keys are used and never kept."""
 
-    def __init__(self, base_url: str, timeout: tuple[float, float], retries: int, *, keep_alive: bool = True) -> None:
+    def __init__(self, base_url: str, timeout: tuple[float, float], retries: int) -> None:
         """Raises StartupError if `base_url` is not an HTTP URL."""
         self._base_url = _api_root(base_url)
         self.where = upstream_errors.shown(self._base_url)  # for messages
@@ -98,16 +58,23 @@ class UpstreamClient:
         self._timeout = timeout  # seconds to connect, and of silence
         self.silence = timeout[1]
         self._retries = retries
-        self._session = _session()
-        if not keep_alive:
-            self._session.headers["Connection"] = "close"
+        self._adapter = InterruptibleAdapter()
+        self._idle = IdleConnections()
         # A proxy cannot reach what listens on this computer's loopback.
         proxies = {"no_proxy": self.host} if self.host in LOOPBACK else {}
-        self._settings = self._session.merge_environment_settings(self._base_url, proxies, True, None, None)
-        self._prepared = lru_cache(self._prepare)
+        session = requests.Session()
+        self._settings: Any = session.merge_environment_settings(self._base_url, proxies, True, None, None)
+        self._headers = {
+            "User-Agent": requests.utils.default_user_agent(),
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+        }
+        self._address = urlsplit(str(self._prepared("GET", "", {}, None).url))
 
     def close(self) -> None:
-        self._session.close()
+        self._idle.close()
+        self._adapter.close()
 
     def send(
         self, method: str, path: str, body: bytes | None = None, *, key: str, cancel: Cancellation
@@ -118,11 +85,16 @@ class UpstreamClient:
         """
         if not (key.isascii() and key.isprintable()):  # http.client would raise, with the key in its message
             raise UpstreamKeyRefused("the API key has characters that no key has; check OPENAI_API_KEY")
-        interrupt = Interrupt()
-        cancel.on_cancel(interrupt.cut)
+        headers = dict(self._headers)
+        if body is not None:
+            headers.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        request = _Request(method, path, headers, body, cancel, Interrupt())
+        cancel.on_cancel(request.interrupt.cut)
         attempt = 0
         while not cancel.cancelled:
-            outcome = self._attempt(method, path, body, key, interrupt)
+            outcome = self._attempt(request)
             pause = _pause(outcome, attempt) if attempt < self._retries else None
             if pause is None and not cancel.cancelled:
                 if isinstance(outcome, Failure):
@@ -134,42 +106,64 @@ class UpstreamClient:
             attempt += 1
         return None
 
-    def _attempt(self, method: str, path: str, body: bytes | None, key: str, interrupt: Interrupt) -> Answer | Failure:
+    def _attempt(self, request: _Request) -> Answer | Failure:
         # A failure is returned, not raised: requests' exceptions hold the request with its headers, and
         # raising from inside `except` would keep them as the new error's context.
         try:
-            request = self._prepared(method, path).copy()
-            if body is not None:
-                request.body = body
-                request.headers.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
-            if key:
-                request.headers["Authorization"] = f"Bearer {key}"
-            with interruptible(interrupt):
-                # Redirects are not followed: the key is for this host only.
-                response = self._session.send(request, timeout=self._timeout, allow_redirects=False, **self._settings)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            sock = self._idle.take()
+            return (sock and self._on_kept(sock, request)) or self._on_new(request)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             return upstream_errors.no_answer(error, self.where)
-        return Answer(response)
 
-    def _prepare(self, method: str, path: str) -> requests.PreparedRequest:
-        """Return what all requests of a kind are copies of: preparing each takes 15 times as long."""
-        request = requests.Request(method, self._base_url + path, auth=_keep_from_netrc)
-        return self._session.prepare_request(request)
+    def _on_kept(self, sock: socket.socket, request: _Request) -> Answer | None:
+        """Send a request on a connection kept since an earlier one; None if that turns out to be dead."""
+        connection = Connection(sock, request.interrupt, sock.close, self._idle.put)
+        data = b""
+        try:
+            request.interrupt.watch(sock)
+            sock.settimeout(self.silence)
+            sock.sendall(self._head(request) + (request.body or b""))
+            while (found := read_head(data)) is None:
+                piece = sock.recv(PIECE)
+                if not piece:
+                    raise ConnectionResetError("closed before its answer")
+                data += piece
+            sock.settimeout(0)
+            return self._answer(connection, *found, request)
+        except (OSError, ValueError) as error:
+            connection.close()
+            if data or isinstance(error, TimeoutError) or request.cancel.cancelled:
+                raise
+            return None
 
+    def _head(self, request: _Request) -> bytes:
+        """Return what requests would send before the body."""
+        default_port = ":443" if self._address.scheme == "https" else ":80"
+        host = self._address.netloc.rpartition("@")[2].removesuffix(default_port)
+        lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+        path = self._address.path + request.path
+        return f"{request.method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode("latin-1")
 
-def _keep_from_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in for an auth, without which requests looks for one in ~/.netrc."""
-    return request
+    def _on_new(self, request: _Request) -> Answer:
+        prepared = self._prepared(request.method, request.path, request.headers, request.body)
+        with interruptible(request.interrupt):
+            # Not through a session: that reads redirects, for which there is no following as the key is for this
+            # host only, and keeps cookies, which must not go along with another user's key.
+            response = self._adapter.send(prepared, timeout=self._timeout, **self._settings)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        connection, data = take_over(response.raw, request.interrupt, self._idle.put)
+        return self._answer(connection, Head(response.status_code, headers), data, request)
 
+    def _prepared(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> PreparedRequest:
+        # With an auth that does nothing, or requests would make one of a password in the URL.
+        return requests.Request(method, self._base_url + path, headers, data=body, auth=lambda it: it).prepare()
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.headers.update({"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"})
-    # One session serves all users: a cookie set for one key must not go along with another.
-    session.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, InterruptibleAdapter(pool_maxsize=POOL))
-    return session
+    def _answer(self, connection: Connection, head: Head, data: bytes, request: _Request) -> Answer:
+        try:
+            return Answer(connection, head, data, cancel=request.cancel, silence=self.silence, where=self.where)
+        except ValueError:
+            connection.close()
+            raise
 
 
 def _api_root(base_url: str) -> str:

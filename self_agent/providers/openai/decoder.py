@@ -23,6 +23,14 @@ class SSEDecoder:
 
         Raises ValueError when an event is larger than `max_event`.
         """
+        if (
+            chunk.find(b"\n") == len(chunk) - 2 <= self._max_event
+            and (chunk[:6], chunk[-1:]) == (b"data: ", b"\n")
+            and chunk.find(b"\r") < 0
+            and self._started
+            and not (self._rest or self._after_cr)
+        ):
+            return [chunk[6:-2]]  # one event on one line: as they come, as long as each comes alone
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
         if not self._started:

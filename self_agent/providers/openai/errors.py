@@ -20,7 +20,8 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from core.errors import UpstreamError, UpstreamKeyRefused, UpstreamRateLimited, UpstreamTimeout
 
 MESSAGE_LENGTH = 300  # characters of the upstream's own words that are passed on
-_MASKED_KEY = re.compile(r"\S*\*{3,}\S*")  # "sk-ab***yz": OpenAI repeats the ends of a wrong key
+LONGEST_WAIT = 1e9  # seconds; some number that can be counted with
+MASK = "***"
 _KEY_WORDS = ("invalid_api_key", "authentication", "permission", "unauthorized", "401", "403")
 _RATE_WORDS = ("rate_limit", "rate limit", "insufficient_quota", "too_many_requests", "429")
 
@@ -54,7 +55,7 @@ def no_answer(error: Exception, where: str) -> Failure:
     if any(isinstance(cause, (ConnectionResetError, BrokenPipeError, RemoteDisconnected)) for cause in causes):
         text = f"the model at {where} closed the connection without an answer; try again"
         return Failure(UpstreamError(text), passing=True)
-    if any(isinstance(cause, (socket.gaierror, urllib3.exceptions.NameResolutionError)) for cause in causes):
+    if any(isinstance(cause, (socket.gaierror, UnicodeError)) for cause in causes):
         return Failure(UpstreamError(unreachable + "no such host; check OPENAI_BASE_URL"), passing=False)
     if isinstance(error, requests.exceptions.SSLError):
         text = unreachable + "no secure connection; check OPENAI_BASE_URL and the host's certificate"
@@ -88,7 +89,10 @@ def refused(status: int, headers: Mapping[str, str], body: bytes, where: str, ke
     """Turn an answer that is no success into the error to raise."""
     wait = retry_after(headers)
     if 300 <= status < 400:
-        target = _tidy(shown(headers.get("Location", "")), key)
+        try:
+            target = _tidy(shown(headers.get("location", "")), key)
+        except ValueError:
+            target = "nowhere"
         return UpstreamError(f"{where} redirects to {target}; correct OPENAI_BASE_URL")
     said = _tidy(_words(body), key) or responses.get(status, "no reason given")
     if status in (401, 403):
@@ -114,15 +118,24 @@ def reported(error: Any, where: str, key: str) -> UpstreamError:
     return UpstreamError(f"the model at {where} failed: {said}")
 
 
+def without_key(body: bytes, key: str) -> bytes:
+    """Return an error's body as it may be passed on: some upstreams repeat the key that they refuse."""
+    return body.replace(key.encode(), MASK.encode()) if key else body
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read a `Retry-After` header, in seconds or as a date; None if there is none that can be read."""
-    value = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
-        return float(value)
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            wait = float(value)
+        else:
+            wait = parsedate_to_datetime(value).timestamp() - time.time()
     except (TypeError, ValueError, OverflowError):
         return None
+    return min(max(0.0, wait), LONGEST_WAIT)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -146,7 +159,7 @@ def _words_of(error: Any) -> str:
 
 
 def _tidy(text: str, key: str) -> str:
-    if key:
-        text = text.replace(key, "***")
-    text = " ".join(_MASKED_KEY.sub("***", text).split())
+    """Shorten the upstream's words, without the key and without what is left of it: OpenAI says "sk-ab***yz"."""
+    words = (text.replace(key, MASK) if key else text)[: 4 * MESSAGE_LENGTH].split()
+    text = " ".join(MASK if MASK in word else word for word in words)
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"

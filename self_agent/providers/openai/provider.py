@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
-from urllib3.exceptions import HTTPError
 
 from core.errors import ModelUnavailable, UpstreamError
-from self_agent.events import Chunk, Delta, Pause
+from self_agent.events import Chunk
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
 from self_agent.providers.openai import errors as upstream_errors
-from self_agent.providers.openai.chunks import ReplyReader, error_in
-from self_agent.providers.openai.client import Answer, UpstreamClient
-from self_agent.providers.openai.decoder import SSEDecoder
+from self_agent.providers.openai.answer import Answer
+from self_agent.providers.openai.client import UpstreamClient
+from self_agent.providers.openai.reply import Reply
 
 MODELS_SECONDS = 60.0  # how long the list of models is kept
 ERROR_BODY = 64 * 1024  # bytes of an error's body that are read for its message
 PASSED_HEADERS = ("cache-control", "retry-after", "x-request-id")
-DONE = b"[DONE]"
 COMPLETIONS = "/chat/completions"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for a request that nobody waits for any more
-
-T = TypeVar("T")
 
 
 class OpenAICompatible(Provider):
@@ -42,13 +37,12 @@ class OpenAICompatible(Provider):
         read_timeout: float = 120.0,
         retries: int = 2,
         context_tokens: int = 32768,
-        keep_alive: bool = True,
         name: str = "openai",
     ) -> None:
         """Raises StartupError if `base_url` is not an HTTP URL."""
         self.name = name
         self.context_tokens = context_tokens
-        self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries, keep_alive=keep_alive)
+        self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries)
         self._api_key = api_key
         self._model = model
         self._first_model = ""  # of the upstream's list, once it was needed
@@ -70,8 +64,7 @@ class OpenAICompatible(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
-        may_pause: bool = False,
-    ) -> Iterator[Chunk]:
+    ) -> Iterable[Chunk]:
         cancel = cancel or Cancellation()
         key = self._key(api_key)
         name = model or self._default_model(key, cancel)
@@ -79,7 +72,7 @@ class OpenAICompatible(Provider):
         if answer is None:
             return iter(())
         self._raise_for_status(answer, key)
-        return _started(self._reply(answer, key, cancel, may_pause))
+        return Reply(answer, key)
 
     def models(self, *, api_key: str | None = None) -> list[str]:
         if api_key:
@@ -99,7 +92,12 @@ class OpenAICompatible(Provider):
         if answer is None:
             return Completion(CLIENT_CLOSED_REQUEST, "text/plain", {}, iter(()))
         headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
-        return Completion(answer.status, answer.content_type, headers, _started(self._relay(answer, cancel)))
+        content: Iterable[bytes] = answer
+        if answer.status >= 400:
+            content = [upstream_errors.without_key(_error_body(answer), key)]
+        else:
+            answer.wait()
+        return Completion(answer.status, answer.content_type, headers, content)
 
     def _key(self, api_key: str | None) -> str:
         return (api_key or self._api_key).strip()
@@ -129,13 +127,10 @@ class OpenAICompatible(Provider):
         if answer is None:
             return []
         self._raise_for_status(answer, key)
-        with contextlib.closing(answer):
-            try:
-                return [model["id"] for model in orjson.loads(answer.read())["data"] if isinstance(model["id"], str)]
-            except HTTPError as error:
-                raise upstream_errors.cut_off(error, self._client.where) from None
-            except (ValueError, LookupError, TypeError):
-                raise upstream_errors.nonsense("no list of models", self._client.where) from None
+        try:
+            return [model["id"] for model in orjson.loads(answer.read())["data"] if isinstance(model["id"], str)]
+        except (ValueError, LookupError, TypeError):
+            raise upstream_errors.nonsense("no list of models", self._client.where) from None
 
     def _ask(self, body: dict[str, Any], key: str, cancel: Cancellation) -> Answer | None:
         """Ask for a stream, with its usage at the end unless the upstream is known to refuse that."""
@@ -156,91 +151,9 @@ class OpenAICompatible(Provider):
             body = _error_body(answer)
             raise upstream_errors.refused(answer.status, answer.headers, body, self._client.where, key)
 
-    def _reply(self, answer: Answer, key: str, cancel: Cancellation, may_pause: bool) -> Generator[Chunk, None, None]:
-        """Yield what the answer says; after a nothing that `_started` takes."""
-        reader = ReplyReader()
-        failure: UpstreamError | None = None
-        with contextlib.closing(answer):
-            yield Delta()
-            pause = answer.go_live(self._client.silence) if may_pause else None
-            try:
-                yield from self._read(answer, reader, pause, key, cancel)
-                if not reader.ended:
-                    failure = self._broken_off(answer, reader)
-            except (HTTPError, TimeoutError) as error:
-                failure = None if reader.ended else upstream_errors.cut_off(error, self._client.where)
-            except ValueError as error:
-                failure = upstream_errors.nonsense(f"what is no chat completion ({error})", self._client.where)
-            except UpstreamError as error:
-                failure = error
-            if pause is not None:
-                yield Pause(None)  # what follows may wait, and closes the descriptor
-            if cancel.cancelled:
-                return
-            if failure is not None:
-                raise failure
-            yield reader.info()
-            answer.finish()
-
-    def _read(
-        self, answer: Answer, reader: ReplyReader, pause: Pause | None, key: str, cancel: Cancellation
-    ) -> Generator[Chunk, None, None]:
-        for data in _payloads(answer):
-            if cancel.cancelled:
-                return
-            if data is None:
-                assert pause is not None
-                yield pause
-                continue
-            if data == DONE:
-                reader.ended = True
-                return
-            chunk = orjson.loads(data)
-            if error := error_in(chunk):
-                raise upstream_errors.reported(error, self._client.where, key)
-            yield from reader.read(chunk)
-
-    def _broken_off(self, answer: Answer, reader: ReplyReader) -> UpstreamError:
-        if reader.begun or "event-stream" in answer.content_type:
-            return upstream_errors.cut_off(None, self._client.where)
-        return upstream_errors.nonsense("what is no chat completion", self._client.where)
-
-    def _relay(self, answer: Answer, cancel: Cancellation) -> Generator[bytes, None, None]:
-        """Yield the answer's bytes; after a nothing that `_started` takes."""
-        with contextlib.closing(answer):
-            yield b""
-            try:
-                for piece in answer:
-                    if cancel.cancelled or piece is None:
-                        return
-                    yield piece
-            except HTTPError as error:
-                if not cancel.cancelled:
-                    raise upstream_errors.cut_off(error, self._client.where) from None
-
-
-def _started(generator: Generator[T, None, None]) -> Generator[T, None, None]:
-    """Run a generator to its first yield: closing one that never ran would skip its cleaning up."""
-    next(generator)
-    return generator
-
-
-def _payloads(answer: Answer) -> Iterator[bytes | None]:
-    """Yield the JSON texts of an answer; one, if the upstream does not stream. None is a pause, as in `Answer`."""
-    if "json" in answer.content_type:
-        yield answer.read()
-        return
-    decoder = SSEDecoder()
-    for piece in answer:
-        if piece is None:
-            yield None
-        else:
-            yield from decoder.feed(piece)
-
 
 def _error_body(answer: Answer) -> bytes:
-    with contextlib.closing(answer):
-        try:
-            return answer.read(ERROR_BODY)
-        except HTTPError:
-            return b""  # the status says enough
+    try:
+        return answer.read(ERROR_BODY)
+    except UpstreamError:
+        return b""  # the status says enough
