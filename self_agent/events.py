@@ -1,7 +1,6 @@
 """What happens in a reply, as facts without bytes: encoders turn them into what a client reads.
 
-A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`, and where
-it may `Pause`.
+A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`.
 """
 
 from __future__ import annotations
@@ -64,13 +63,5 @@ class Failed:
     error: AppError
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Nothing more has come: go on when `fd` can be read, within `seconds`; without `fd`, in a thread that may wait."""
-
-    fd: int | None
-    seconds: float = 0.0
-
-
 Event = Union[Started, Delta, Sources, Done, Failed]
-Chunk = Union[Delta, Sources, Info, Pause]
+Chunk = Union[Delta, Sources, Info]
