@@ -197,12 +197,9 @@ class Turns:
 
     def _finish(self, turn: Turn, answer: Iterable[Chunk], failure: Exception | None) -> None:
         """End the turn, unless that was done, and let go of the upstream."""
-        try:
-            if turn.claim():
-                self._end(turn, _presentable(failure, turn))
-        finally:
-            turn.cancellation.cancel()
-            _let_go(answer)
+        if turn.claim():
+            self._end(turn, _presentable(failure, turn))
+        _let_go(answer)
 
     # --- the end, in whichever thread claimed it
 
