@@ -53,7 +53,7 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
-            opening.open_folder(self._folder, self._catalog, self._projects, self._documents, self._checkpoints)
+            opening.open_folder(self._documents, self._checkpoints)
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -75,12 +75,7 @@ class JsonFileStore(Store):
     # --- conversations
 
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        created_at: str | None = None,
-        **fields: Any,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
         return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
 
@@ -89,16 +84,12 @@ class JsonFileStore(Store):
     ) -> tuple[Entry, list[Message]]:
         """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
-        catalog = self._ready_catalog()
-        number = catalog.reserve_id(conversation_id)
-        try:
+        with self._ready_catalog().creating(conversation_id) as number:
             now = created_at or clock.now()
             header = header_of(conversation_id, number, user_id, fields, now, now)
             entry, stored = self._documents.create(header, messages)
-            catalog.add(entry)
+            self._catalog.add(entry)
             return entry, stored
-        finally:
-            catalog.release_id(conversation_id)
 
     def get(self, conversation_id: str) -> Conversation | None:
         entry = self._ready_catalog().get(conversation_id)
@@ -119,10 +110,8 @@ class JsonFileStore(Store):
         header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            pieces = with_header(reading.whole(entry, fd), header)
-            self._documents.rewrite(
-                entry, pieces, settable=entry.with_set(changes), updated_at=max(now, entry.updated_at)
-            )
+            pieces, later = with_header(reading.whole(entry, fd), header), max(now, entry.updated_at)
+            self._documents.rewrite(entry, pieces, settable=entry.with_set(changes), updated_at=later)
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
