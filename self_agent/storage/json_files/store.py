@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core import clock
 from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
@@ -22,6 +22,8 @@ from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.rows import check_settable, hidden
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class JsonFileStore(Store):
     ) -> tuple[Entry, list[Message]]:
         """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
-        with self._ready_catalog().creating(conversation_id) as number:
+        with self._opened(self._catalog).creating(conversation_id) as number:
             now = created_at or clock.now()
             header = header_of(conversation_id, number, user_id, fields, now, now)
             entry, stored = self._documents.create(header, messages)
@@ -92,17 +94,17 @@ class JsonFileStore(Store):
             return entry, stored
 
     def get(self, conversation_id: str) -> Conversation | None:
-        entry = self._ready_catalog().get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         return entry.conversation() if entry else None
 
     def by_number(self, number: int) -> Conversation | None:
-        entry = self._ready_catalog().by_number(number)
+        entry = self._opened(self._catalog).by_number(number)
         return entry.conversation() if entry else None
 
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        return self._ready_catalog().page(user_id, project_id, offset, limit)
+        return self._opened(self._catalog).page(user_id, project_id, offset, limit)
 
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
@@ -139,7 +141,7 @@ class JsonFileStore(Store):
         return self._documents.use(self._entry(conversation_id), reading.latest, limit)
 
     def message(self, message_id: int) -> Message:
-        entry = self._ready_catalog().by_number(number_of(message_id))
+        entry = self._opened(self._catalog).by_number(number_of(message_id))
         if entry is None:
             raise NotFound(NO_MESSAGE)
         found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
@@ -148,34 +150,27 @@ class JsonFileStore(Store):
         return found
 
     def edit(self, message_id: int, change: Change) -> Message:
-        self._ready_catalog()
-        for message in self._change_messages(number_of(message_id), [message_id], change):
-            return message
+        if entry := self._opened(self._catalog).by_number(number_of(message_id)):
+            for message in self._documents.use(entry, self._documents.change_messages, [message_id], change):
+                return message
         raise NotFound(NO_MESSAGE)
 
     def hide(self, message_ids: list[int]) -> int:
-        self._ready_catalog()
-        by_number: dict[int, list[int]] = {}
+        count, by_number = 0, dict[int, list[int]]()
         for each in dict.fromkeys(message_ids):
             by_number.setdefault(number_of(each), []).append(each)
-        return sum(len(self._change_messages(number, ids, hidden)) for number, ids in by_number.items())
-
-    def _change_messages(self, number: int, ids: list[int], change: Change) -> list[Message]:
-        """Change messages that are shown; return these. A conversation that is gone has none."""
-        entry = self._catalog.by_number(number)
-        if entry is None:
-            return []
-        try:
-            return self._documents.use(entry, self._documents.change_messages, ids, change)
-        except NotFound:
-            return []
+        for number, ids in by_number.items():
+            if entry := self._opened(self._catalog).by_number(number):
+                with suppress(NotFound):  # it went meanwhile
+                    count += len(self._documents.use(entry, self._documents.change_messages, ids, hidden))
+        return count
 
     # --- turns
 
     def begin(
         self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
     ) -> Begun:
-        entry = self._ready_catalog().get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         if entry is None and new is not None:
             with suppress(Conflict):  # somebody else was faster
                 return _begun(*self._create(conversation_id, user_id, question, **new))
@@ -189,30 +184,24 @@ class JsonFileStore(Store):
             self._checkpoints.add(conversation_id, reply, text)
 
     def discard_checkpoint(self, conversation_id: str) -> None:
-        self._ready_catalog()
-        self._checkpoints.discard(conversation_id)
+        self._opened(self._checkpoints).discard(conversation_id)
 
     # --- projects
 
     def create_project(self, user_id: str, name: str) -> Project:
-        self._ready_catalog()
-        return self._projects.create(user_id, name)
+        return self._opened(self._projects).create(user_id, name)
 
     def projects(self, user_id: str) -> list[Project]:
-        self._ready_catalog()
-        return self._projects.of_user(user_id)
+        return self._opened(self._projects).of_user(user_id)
 
     def project(self, project_id: int) -> Project | None:
-        self._ready_catalog()
-        return self._projects.get(project_id)
+        return self._opened(self._projects).get(project_id)
 
     def rename_project(self, project_id: int, name: str) -> Project:
-        self._ready_catalog()
-        return self._projects.rename(project_id, name)
+        return self._opened(self._projects).rename(project_id, name)
 
     def delete_project(self, project_id: int) -> None:
-        self._ready_catalog()
-        self._projects.delete(project_id)
+        self._opened(self._projects).delete(project_id)
         self._catalog.leave_project(project_id)
 
     # --- the store itself
@@ -235,17 +224,16 @@ class JsonFileStore(Store):
                 self._save_snapshot()
             self._folder.release()
 
-    def _ready_catalog(self) -> Catalog:
-        """Wait until the store is open. Raises StorageError when it is not, or not any more."""
+    def _opened(self, part: T) -> T:
+        """Return a part of the store when it is open. Raises StorageError when it is not, or not any more."""
         if not self._is_usable:
             self._loaded.wait()
             if self._refusal is not None:
                 raise StorageError(self._refusal)
-        return self._catalog
+        return part
 
     def _entry(self, conversation_id: str) -> Entry:
-        catalog = self._catalog if self._is_usable else self._ready_catalog()
-        entry = catalog.get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         if entry is None:
             raise NotFound(NO_CONVERSATION)
         return entry
