@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import Any
@@ -123,9 +123,10 @@ class Catalog:
             self._insert(entry)
             self._put_in_order(entry)
 
-    def update(self, entry: Entry, **changes: Any) -> None:
+    def update(self, entry: Entry, settable: Mapping[str, Any], **changes: Any) -> None:
         """Set fields of an entry, so that nobody sees only some of them, and keep the lists sorted."""
         with self._lock:
+            entry.settable = entry.with_set(settable)
             for name, value in changes.items():
                 setattr(entry, name, value)
             self.is_dirty = True

@@ -1,4 +1,4 @@
-"""A document is touched only under its conversation's lock, and only after making sure it is the one we know.
+"""All documents on the disk: each is touched only under its conversation's lock, once it is known to be what we know.
 
 The file is opened by its path each time: an editor may have put another in its place.
 """
@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 
 from core import files
 from core.errors import NotFound, StorageError
-from self_agent.models import Message
+from self_agent.models import SETTABLE, Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import (
-    PROJECT,
     TORN,
     UNSEEN,
     WHOLE,
@@ -143,8 +142,9 @@ class Documents:
             raise NotFound(NO_CONVERSATION) from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
         changes["next_position"] = max(found.next_position, entry.next_position)
-        changes["settable"] = found.with_set({"project_id": entry.settable[PROJECT]})  # counts from the next start on
-        self.catalog.update(entry, **changes)
+        settable = dict(zip(SETTABLE, found.settable, strict=True))
+        del settable["project_id"]  # counts from the next start on
+        self.catalog.update(entry, settable, **changes)
 
     def _reread(self, path: Path, entry: Entry) -> Entry:
         with suppress(Irregular):
@@ -202,11 +202,13 @@ class Documents:
             files.forget_file(path)  # the name may be there already, only not durably
             raise
 
-    def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
-        """Replace a document, and update the entry with `changes`."""
+    def rewrite(
+        self, entry: Entry, pieces: Iterable[bytes | memoryview], settable: Mapping[str, Any], **changes: Any
+    ) -> None:
+        """Replace a document, and update the entry with what is different."""
         self.tables.drop(entry.number)
         status = files.replace_file(self.folder.document(entry.id), pieces)
-        self.catalog.update(entry, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
+        self.catalog.update(entry, settable, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
@@ -267,5 +269,6 @@ class Documents:
         if changed:
             rewritten = lines.with_lines(data, spans)
             hidden = entry.hidden + sum(message.is_deleted for message in changed)
-            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *lines.names_of(rewritten)))
+            texts = pack(entry.created_at, *lines.names_of(rewritten))
+            self.rewrite(entry, [rewritten], {}, hidden=hidden, texts=texts)
         return changed

@@ -1,4 +1,4 @@
-"""One conversation as bytes: a header line, one message a line, a closing; nothing here touches a file.
+"""One document as bytes: a header line, one message a line, a closing; nothing here touches a file.
 
     {"conversation_id":…,…,"messages": [
     {"id":…,"role":…,"content":…,"timestamp":…},

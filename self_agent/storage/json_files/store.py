@@ -113,7 +113,7 @@ class JsonFileStore(Store):
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
             pieces, later = with_header(reading.whole(entry, fd), header), max(now, entry.updated_at)
-            self._documents.rewrite(entry, pieces, settable=entry.with_set(changes), updated_at=later)
+            self._documents.rewrite(entry, pieces, changes, updated_at=later)
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
