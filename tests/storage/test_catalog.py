@@ -28,8 +28,8 @@ def test_late_update_finds_its_place() -> None:
     entries = [entry(name, n, f"{n}") for n, name in enumerate("abcd", 1)]
     catalog.load({found.number: found for found in reversed(entries)})
     assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "c", "b", "a"]
-    catalog.update(entries[0], updated_at="2")
-    catalog.update(entries[1], updated_at="35")
+    catalog.update(entries[0], {}, updated_at="2")
+    catalog.update(entries[1], {}, updated_at="35")
     assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "b", "c", "a"]
 
 
@@ -37,8 +37,8 @@ def test_numbers_run_out_clearly() -> None:
     """When ids would leave what JavaScript can hold, creating says so."""
     catalog = Catalog()
     catalog.raise_numbers(MAX_NUMBER)
-    with pytest.raises(StorageError, match="no numbers left"):
-        catalog.reserve_id("c")
+    with pytest.raises(StorageError, match="no numbers left"), catalog.creating("c"):
+        pass
 
 
 def filled(open_store: Open) -> JsonFileStore:

@@ -42,8 +42,10 @@ def test_setting_chooses_the_store(tmp_path: Path, chosen: dict[str, str], kind:
 @pytest.mark.parametrize("name", ["oracle", "base", "rows", "json_files.store", "..cli", ""])
 def test_wrong_name_lists_the_choices(tmp_path: Path, name: str) -> None:
     """A name of no store, though there may be such a module, stops the start and says which there are."""
-    with pytest.raises(StartupError, match=r"STORE must be one of json_files, memory, not"):
+    with pytest.raises(StartupError, match="STORE must be one of") as refused:
         create_app(settings(tmp_path, store=name), provider=Echo())
+    assert {"json_files", "memory"} <= set(storage.choices())
+    assert f" {', '.join(storage.choices())}," in str(refused.value)
 
 
 def test_forgetful_store_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,5 +66,5 @@ def third(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("third")
 def test_new_store_is_one_file(tmp_path: Path) -> None:
     """A module with a function `open_store` is a choice."""
-    assert storage.choices() == ["json_files", "memory", "third"]
+    assert "third" in storage.choices()
     assert type(storage.open_store(settings(tmp_path, store="third"))).__name__ == "Third"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import Conflict, InvalidRequest, NotFound, NotYours, StorageError
+from core.errors import Conflict, NotFound, NotYours, StorageError
 from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
 from self_agent.storage.base import Store
 from tests.storage.samples import full_message, said, settable
@@ -187,9 +187,9 @@ def test_refused_edit_changes_nothing(store: Store) -> None:
 
     def refuse(message: Message) -> Message:
         assert message == stored[0]
-        raise InvalidRequest("no")
+        raise NotYours("no")
 
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(NotYours, match="no"):
         store.edit(stored[0].id, refuse)
     for kept in ({"id": stored[1].id}, {"role": "assistant"}, {"timestamp": "2025-04-30T10:00:01.000000Z"}):
         with pytest.raises(ValueError, match="keeps"):

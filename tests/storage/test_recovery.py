@@ -199,7 +199,7 @@ def test_killed_server_keeps_the_reply(open_store: Open, folder: Path, state: st
 
 
 def test_older_folder_is_renamed(open_store: Open, folder: Path) -> None:
-    """A reply that version 0.1.0 left in `partial/` is stored, and the folder has its new name."""
+    """A reply that an older version left in `partial/` is stored, and the folder has its new name."""
     store = open_store()
     store.create("c", "u")
     store.checkpoint("c", Message("assistant", "", id=store.reserve("c")), "half")

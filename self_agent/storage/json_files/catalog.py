@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import Any
 
@@ -30,16 +31,13 @@ class Catalog:
         self._by_id: dict[str, Entry] = {}
         self.get = self._by_id.get  # the entry of an id, or None
         self._by_number: dict[int, Entry] = {}
+        self.by_number = self._by_number.get  # the entry of a number, or None
         self._order: dict[str, dict[int, Entry]] = {}  # by user, then by number: oldest update first
         self._being_created: set[str] = set()
-        self._last_number = 0
+        self.last_number = 0  # the highest that was ever given
         self.is_dirty = False  # changed since the last snapshot
 
     # --- looking up
-
-    def by_number(self, number: int) -> Entry | None:
-        """Return the entry of a number, or None."""
-        return self._by_number.get(number)
 
     def page(self, user_id: str, project_id: int | None, offset: int, limit: int | None) -> Page[Conversation]:
         """Return a user's conversations, newest update first."""
@@ -63,11 +61,6 @@ class Catalog:
             with self._lock:
                 yield [entry for entry in everything[start : start + BATCH] if not entry.is_gone]
 
-    @property
-    def last_number(self) -> int:
-        """The highest number that was ever given."""
-        return self._last_number
-
     def lock_of(self, entry: Entry) -> threading.Lock:
         """Return the lock that whoever touches the conversation's file must hold."""
         lock = entry.lock
@@ -89,16 +82,18 @@ class Catalog:
         """Take what was found at the start, by number and in any order."""
         with self._lock:
             self._by_number = entries  # not a copy: of 100,000 it would take 5 MiB
+            self.by_number = entries.get
             for entry in sorted(entries.values(), key=lambda entry: entry.updated_at):
                 self._insert(entry)
 
     def raise_numbers(self, number: int) -> None:
         """Never give this number or one below it."""
         with self._lock:
-            self._last_number = max(self._last_number, number)
+            self.last_number = max(self.last_number, number)
 
-    def reserve_id(self, conversation_id: str) -> int:
-        """Hold an id for a conversation whose file is being made, and return its number.
+    @contextmanager
+    def creating(self, conversation_id: str) -> Iterator[int]:
+        """Hold an id while the file of its conversation is being made, and yield the conversation's number.
 
         Raises Conflict if there is one with this id: one that is just being made is waited for, so that whoever
         gets the Conflict finds it.
@@ -110,29 +105,28 @@ class Catalog:
                 raise Conflict(TAKEN)
             number = self._next_number()
             self._being_created.add(conversation_id)
-            return number
+        try:
+            yield number
+        finally:
+            with self._lock:
+                self._being_created.discard(conversation_id)
+                self._released.notify_all()
 
     def take_number(self) -> int:
         """Return a number that no other conversation had or will get."""
         with self._lock:
             return self._next_number()
 
-    def release_id(self, conversation_id: str) -> None:
-        """Let go of a held id, whether its conversation was added meanwhile or not."""
-        with self._lock:
-            self._being_created.discard(conversation_id)
-            self._released.notify_all()
-
-    def add(self, entry: Entry) -> Conversation:
+    def add(self, entry: Entry) -> None:
         """Add a new conversation."""
         with self._lock:
             self._insert(entry)
             self._put_in_order(entry)
-            return entry.conversation()
 
-    def update(self, entry: Entry, **changes: Any) -> None:
+    def update(self, entry: Entry, settable: Mapping[str, Any], **changes: Any) -> None:
         """Set fields of an entry, so that nobody sees only some of them, and keep the lists sorted."""
         with self._lock:
+            entry.settable = entry.with_set(settable)
             for name, value in changes.items():
                 setattr(entry, name, value)
             self.is_dirty = True
@@ -175,15 +169,15 @@ class Catalog:
             del self._by_id[entry.id], self._by_number[entry.number], self._order[entry.user_id][entry.number]
 
     def _next_number(self) -> int:
-        if self._last_number >= MAX_NUMBER:
+        if self.last_number >= MAX_NUMBER:
             raise StorageError("The store has no numbers left for new conversations.")
-        self._last_number += 1
-        return self._last_number
+        self.last_number += 1
+        return self.last_number
 
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = self._by_number[entry.number] = entry
         self._order.setdefault(entry.user_id, {})[entry.number] = entry
-        self._last_number = max(self._last_number, entry.number)
+        self.last_number = max(self.last_number, entry.number)
         self.is_dirty = True
 
     def _put_in_order(self, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""A document is touched only under its conversation's lock, and only after making sure it is the one we know.
+"""All documents on the disk: each is touched only under its conversation's lock, once it is known to be what we know.
 
 The file is opened by its path each time: an editor may have put another in its place.
 """
@@ -9,19 +9,18 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
 from core.errors import NotFound, StorageError
-from self_agent.models import Message
+from self_agent.models import SETTABLE, Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import (
-    PROJECT,
     TORN,
     UNSEEN,
     WHOLE,
@@ -52,9 +51,7 @@ class Documents:
     """The files of all conversations."""
 
     def __init__(self, folder: Folder, catalog: Catalog, projects: Projects) -> None:
-        self._folder = folder
-        self._catalog = catalog
-        self._projects = projects
+        self.folder, self.catalog, self.projects = folder, catalog, projects
         self._name_of = lru_cache(4096)(folder.document_name)
         self.tables = LineTables()
         self.is_closed = False
@@ -64,7 +61,7 @@ class Documents:
     @contextmanager
     def held(self, entry: Entry) -> Iterator[None]:
         """Hold a conversation's lock. Raises NotFound when it was removed while we waited."""
-        with self._catalog.lock_of(entry):
+        with self.catalog.lock_of(entry):
             self._check(entry)
             yield
 
@@ -73,7 +70,7 @@ class Documents:
 
         Raises NotFound when the conversation was removed meanwhile.
         """
-        with entry.lock or self._catalog.lock_of(entry):
+        with entry.lock or self.catalog.lock_of(entry):
             return self._on(entry, work, *args)
 
     def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
@@ -92,17 +89,18 @@ class Documents:
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
-            if self.is_closed or entry.is_gone:
-                self._check(entry)
+            self._check(entry)
             if entry.tail is TORN:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
-                is_known = status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns
-                if is_known and (entry.tail is WHOLE or _is_closed(fd, entry)):
-                    entry.tail = WHOLE
-                    return fd
+                if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
+                    # A power cut may leave what an append wrote without its size and time.
+                    if entry.tail is UNSEEN and files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING:
+                        entry.tail = WHOLE
+                    if entry.tail is WHOLE:
+                        return fd
             except BaseException:
                 os.close(fd)
                 raise
@@ -114,7 +112,7 @@ class Documents:
         try:
             return files.open_file(self._name_of(entry.id), flags)
         except FileNotFoundError:
-            if not self._folder.conversations.is_dir():
+            if not self.folder.conversations.is_dir():
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
@@ -132,10 +130,10 @@ class Documents:
     def _read_again(self, entry: Entry) -> None:
         """Take over what somebody else made of a file; set it aside if it is no document any more."""
         self.tables.drop(entry.number)
-        path = self._folder.document(entry.id)
+        path = self.folder.document(entry.id)
         files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
-            found = self._read_known(path, entry)
+            found = self._reread(path, entry)
         except FileNotFoundError:
             return  # the next attempt at opening says so
         except Irregular:
@@ -144,26 +142,27 @@ class Documents:
             raise NotFound(NO_CONVERSATION) from None
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
         changes["next_position"] = max(found.next_position, entry.next_position)
-        changes["settable"] = found.with_set({"project_id": entry.settable[PROJECT]})  # counts from the next start on
-        self._catalog.update(entry, **changes)
+        settable = dict(zip(SETTABLE, found.settable, strict=True))
+        del settable["project_id"]  # counts from the next start on
+        self.catalog.update(entry, settable, **changes)
 
-    def _read_known(self, path: Path, entry: Entry) -> Entry:
-        try:
+    def _reread(self, path: Path, entry: Entry) -> Entry:
+        with suppress(Irregular):
             found = read_entry(path, entry.id)
-        except Irregular:
-            return self.adopt(path, entry.id, lambda _: entry.number)
-        return found if found.number == entry.number else self.adopt(path, entry.id, lambda _: entry.number)
+            if found.number == entry.number:
+                return found
+        return self.adopt(path, entry.id, lambda _: entry.number)
 
     def forget(self, entry: Entry) -> None:
         """Take a conversation out of the catalog for good; its number is remembered."""
-        self._projects.keep_number(entry.number, self._catalog.last_number)
-        self._catalog.remove(entry)
+        self.projects.keep_number(entry.number, self.catalog.last_number)
+        self.catalog.remove(entry)
         self.tables.drop(entry.number)
 
     def quarantine(self, path: Path, *, keep: bool = False) -> None:
         """Move a file that cannot be read, or copy it with `keep`, to where a person will find it."""
         names = itertools.chain([path.name], (f"{path.stem}~{n}{path.suffix}" for n in itertools.count(1)))
-        target = next(self._folder.quarantine / name for name in names if not (self._folder.quarantine / name).exists())
+        target = next(self.folder.quarantine / name for name in names if not (self.folder.quarantine / name).exists())
         if keep:
             with files.storage_errors():
                 files.replace_file(target, [path.read_bytes()])
@@ -184,7 +183,7 @@ class Documents:
         if found.lost:
             self.quarantine(path, keep=True)
         pieces = regular(found, conversation_id, number)
-        status = files.replace_file(self._folder.document(conversation_id), pieces)
+        status = files.replace_file(self.folder.document(conversation_id), pieces)
         log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
         return entry_of(b"".join(pieces), status, conversation_id)
 
@@ -192,7 +191,7 @@ class Documents:
         """Write the file of a new conversation, and return its entry and its messages as they are stored."""
         positions_wanted(messages, header["number"], 1)
         rows = fill(messages, header["number"], 1)
-        path = self._folder.document(header["conversation_id"])
+        path = self.folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
         data = lines.header_line(header) + (lines.ending(map(lines.dump, rows), first=True) if rows else CLOSING)
@@ -203,20 +202,22 @@ class Documents:
             files.forget_file(path)  # the name may be there already, only not durably
             raise
 
-    def rewrite(self, entry: Entry, pieces: Iterable[bytes | memoryview], **changes: Any) -> None:
-        """Replace a document, and update the entry with `changes`."""
+    def rewrite(
+        self, entry: Entry, pieces: Iterable[bytes | memoryview], settable: Mapping[str, Any], **changes: Any
+    ) -> None:
+        """Replace a document, and update the entry with what is different."""
         self.tables.drop(entry.number)
-        status = files.replace_file(self._folder.document(entry.id), pieces)
-        self._catalog.update(entry, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
+        status = files.replace_file(self.folder.document(entry.id), pieces)
+        self.catalog.update(entry, settable, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
         with self.held(entry):
             if kept is not None:
                 pieces = with_header(self._on(entry, whole), kept)
-                files.replace_file(self._folder.deleted_document(entry.id, entry.number), pieces)
-            self._projects.keep_number(entry.number, self._catalog.last_number)
-            files.remove_file(self._folder.document(entry.id))
+                files.replace_file(self.folder.deleted_document(entry.id, entry.number), pieces)
+            self.projects.keep_number(entry.number, self.catalog.last_number)
+            files.remove_file(self.folder.document(entry.id))
             self.forget(entry)
 
     # --- messages
@@ -227,11 +228,11 @@ class Documents:
         Each turn waits for this twice, and what runs next to a sync takes more than twice its time, out of cold
         caches: hence few layers, and little after the sync.
         """
-        with entry.lock or self._catalog.lock_of(entry):
+        with entry.lock or self.catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
                 new = positions_wanted(messages, entry.number, entry.next_position) + spare
-                position = self._catalog.take_positions(entry, new) if new else 0
+                position = self.catalog.take_positions(entry, new) if new else 0
                 if not messages:
                     return []
                 rows = fill(messages, entry.number, position)
@@ -250,7 +251,7 @@ class Documents:
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
                     self.tables.extend(entry.number, start, [len(line) for line in ends])
-                self._catalog.appended(entry, rows, status, updated_at, texts)
+                self.catalog.appended(entry, rows, status, updated_at, texts)
                 return stored
             finally:
                 os.close(fd)
@@ -268,10 +269,6 @@ class Documents:
         if changed:
             rewritten = lines.with_lines(data, spans)
             hidden = entry.hidden + sum(message.is_deleted for message in changed)
-            self.rewrite(entry, [rewritten], hidden=hidden, texts=pack(entry.created_at, *lines.names_of(rewritten)))
+            texts = pack(entry.created_at, *lines.names_of(rewritten))
+            self.rewrite(entry, [rewritten], {}, hidden=hidden, texts=texts)
         return changed
-
-
-def _is_closed(fd: int, entry: Entry) -> bool:
-    """Say whether a file ends as it must: a power cut may leave what an append wrote without its size and time."""
-    return files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING

@@ -63,7 +63,7 @@ class Folder:
 
     def _prepare(self) -> None:
         """Make the folders, and find out now whether they can be written."""
-        older = self.path / "partial"  # what version 0.1.0 called it
+        older = self.path / "partial"  # its name in older versions
         if older.is_dir() and not self.checkpoints.exists():
             files.move_file(older, self.checkpoints)
         for folder in (self.conversations, self.deleted, self.quarantine, self.checkpoints):

@@ -1,4 +1,4 @@
-"""One conversation as bytes: a header line, one message a line, a closing; nothing here touches a file.
+"""One document as bytes: a header line, one message a line, a closing; nothing here touches a file.
 
     {"conversation_id":…,…,"messages": [
     {"id":…,"role":…,"content":…,"timestamp":…},
@@ -139,37 +139,29 @@ def visible(body: bytes, start: int = 0, stop: int | None = None) -> list[Messag
 
 
 def survey(data: bytes, number: int, header_end: int) -> Facts:
-    """Check that a document is in the line form and learn what the catalog needs. Raises Irregular."""
+    """Check that a document is as this store writes it and learn what the catalog needs. Raises Irregular."""
     if not data.endswith(CLOSING):
         raise Irregular
     body = data[header_end + 1 : -len(CLOSING)]
-    facts = gather(parse_body(body), number)
-    starts = body.count(b'\n{"id":') + body.startswith(b'{"id":')
-    if not starts == facts.total == body.count(b"\n") + bool(body):
-        raise Irregular
-    return facts
-
-
-def gather(messages: Iterable[Fields], number: int) -> Facts:
-    """Learn what the catalog needs from messages in their order. Raises Irregular at one this store did not write."""
     ids: set[int] = set()
-    total = hidden = 0
-    top, first, summary, last, role = 0, "", "", "", ""
-    for fields in messages:
-        if not is_regular(fields, number):
+    total = hidden = top = 0
+    first = summary = last = role = ""
+    for row in parse_body(body):
+        if not is_regular(row, number):
             raise Irregular
         total += 1
-        ids.add(fields["id"])
-        if fields["id"] > top:
-            top, role = fields["id"], fields["role"]
-        if fields["timestamp"] > last:
-            last = fields["timestamp"]
-        if fields.get("is_deleted"):
+        ids.add(row["id"])
+        if row["id"] > top:
+            top, role = row["id"], row["role"]
+        if row["timestamp"] > last:
+            last = row["timestamp"]
+        if row.get("is_deleted"):
             hidden += 1
             continue
-        summary = fields["content"]
-        first = first or first_of(fields["role"], fields["content"])
-    if len(ids) != total:
+        summary = row["content"]
+        first = first or first_of(row["role"], row["content"])
+    starts = body.count(b'\n{"id":') + body.startswith(b'{"id":')
+    if not starts == len(ids) == total == body.count(b"\n") + bool(body):
         raise Irregular
     reserved = role == "user"  # its reply's id may have been announced before a crash cut the reply off
     return Facts(total, hidden, position_of(top) + 1 + reserved, first, summary_of(summary), last)

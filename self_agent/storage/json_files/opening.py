@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from core import clock, files
@@ -30,10 +31,9 @@ from self_agent.storage.json_files.salvage import is_number
 log = logging.getLogger(__name__)
 
 
-def open_folder(
-    folder: Folder, catalog: Catalog, projects: Projects, documents: Documents, checkpoints: Checkpoints
-) -> None:
+def open_folder(documents: Documents, checkpoints: Checkpoints) -> None:
     """Fill the catalog and the projects from the data folder."""
+    folder, catalog, projects = documents.folder, documents.catalog, documents.projects
     for path in (folder.path, folder.conversations, folder.deleted):
         files.remove_leftovers(path)
         files.sync_folder(path)  # a crash may have come between a rename and its sync; from here on we build on it
@@ -42,16 +42,15 @@ def open_folder(
     with files.storage_errors():
         for name in os.listdir(folder.deleted):
             catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
-    found = _Finds()
     with _no_collector():
-        found.collect(folder, snapshot.load(folder.catalog))
-        catalog.load(found.entries)
-    catalog.is_dirty = found.is_news
-    for path in sorted(found.odd):
-        _take_in(path, folder, catalog, documents)
+        entries, odd, is_news = _collect(folder, snapshot.load(folder.catalog))
+        catalog.load(entries)
+    catalog.is_dirty = is_news
+    for path in sorted(odd):
+        _take_in(path, documents)
     _settle(catalog, projects)
     for path, checkpoint in checkpoints.left_over():
-        _recover(path, checkpoint, catalog, documents)
+        _recover(path, checkpoint, documents)
 
 
 @contextmanager
@@ -66,46 +65,35 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _Finds:
-    """What lies in the folder: documents in the line form, by number, and files that need a closer look."""
+def _collect(folder: Folder, known: dict[str, Entry]) -> tuple[dict[int, Entry], list[Path], bool]:
+    """Return the documents in the line form, by number, the files that need a closer look, and whether any is news.
 
-    def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.odd: list[Path] = []
-        self.is_news = False  # something differs from the snapshot
-
-    def collect(self, folder: Folder, known: dict[str, Entry]) -> None:
-        """Go through the folder; `known` are the entries of the snapshot by stem."""
-        changed: list[str] = []
-        with files.storage_errors(), os.scandir(folder.conversations) as items:
-            for item in items:
-                stem = item.name[: -len(SUFFIX)]
-                if not item.name.endswith(SUFFIX):
-                    continue
-                status = _status(item)
-                if status is None:
-                    continue
-                entry = known.pop(stem, None)
-                if entry and entry.size == status.st_size and entry.mtime_ns == status.st_mtime_ns:
-                    self.entries[entry.number] = entry
-                else:
-                    changed.append(stem)
-        self.is_news = bool(changed or known)
-        for stem in sorted(changed):  # after the others: a copy must not take the number of its original
-            self._read(folder.conversations / (stem + SUFFIX), id_of_stem(stem))
-
-    def _read(self, path: Path, conversation_id: str | None) -> None:
+    `known` are the entries of the snapshot by stem.
+    """
+    entries: dict[int, Entry] = {}
+    changed: list[str] = []
+    with files.storage_errors(), os.scandir(folder.conversations) as items:
+        for item in items:
+            stem = item.name[: -len(SUFFIX)]
+            if not item.name.endswith(SUFFIX) or (status := _status(item)) is None:
+                continue
+            entry = known.pop(stem, None)
+            if entry and entry.size == status.st_size and entry.mtime_ns == status.st_mtime_ns:
+                entries[entry.number] = entry
+            else:
+                changed.append(stem)
+    odd: list[Path] = []
+    for stem in sorted(changed):  # after the others: a copy must not take the number of its original
+        path = folder.conversations / (stem + SUFFIX)
         try:
-            entry = read_entry(path, conversation_id or "")
+            entry = read_entry(path, id_of_stem(stem) or "")
+            if entries.setdefault(entry.number, entry) is not entry:
+                odd.append(path)
         except (Irregular, FileNotFoundError):
-            self.odd.append(path)
+            odd.append(path)
         except StorageError as error:
             log.warning("%s: skipped: %s", path.name, error.message)
-        else:
-            if entry.number in self.entries:
-                self.odd.append(path)
-            else:
-                self.entries[entry.number] = entry
+    return entries, odd, bool(changed or known)
 
 
 def _status(item: os.DirEntry[str]) -> os.stat_result | None:
@@ -118,40 +106,37 @@ def _status(item: os.DirEntry[str]) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _take_in(path: Path, folder: Folder, catalog: Catalog, documents: Documents) -> None:
+def _take_in(path: Path, documents: Documents) -> None:
     """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read."""
     try:
-        _adopt_or_set_aside(path, folder, catalog, documents)
+        try:
+            conversation_id = _id_for(path, documents)
+            entry = documents.adopt(path, conversation_id, partial(_number_for, conversation_id, documents.catalog))
+        except Irregular:
+            documents.quarantine(path)
+            return
+        if path != documents.folder.document(conversation_id):
+            files.remove_file(path)
+        documents.catalog.add(entry)
     except FileNotFoundError:
         log.warning("%s: removed while the server started", path.name)
     except StorageError as error:
         log.warning("%s: skipped: %s", path.name, error.message)
 
 
-def _adopt_or_set_aside(path: Path, folder: Folder, catalog: Catalog, documents: Documents) -> None:
-    try:
-        conversation_id = _id_for(path, catalog, folder)
-        entry = documents.adopt(path, conversation_id, lambda header: _number_for(header, conversation_id, catalog))
-        if path != folder.document(conversation_id):
-            files.remove_file(path)
-        catalog.add(entry)
-    except Irregular:
-        documents.quarantine(path)
-
-
-def _id_for(path: Path, catalog: Catalog, folder: Folder) -> str:
+def _id_for(path: Path, documents: Documents) -> str:
     """Return the id that a file is for. Raises Irregular when another file has it."""
     stem = path.name.removesuffix(SUFFIX)
     found = id_of_stem(stem) or valid_id(read_header(path).get("conversation_id")) or valid_id(stem)
-    if found is None or catalog.get(found):
+    if found is None or documents.catalog.get(found):
         raise Irregular
-    target = folder.document(found)
+    target = documents.folder.document(found)
     if target != path and target.exists():
         raise Irregular
     return found
 
 
-def _number_for(header: Fields, conversation_id: str, catalog: Catalog) -> int:
+def _number_for(conversation_id: str, catalog: Catalog, header: Fields) -> int:
     """Return the number a document has, or the next one if that is another's or was never given."""
     number = header.get("number")
     is_own = header.get("conversation_id") == conversation_id
@@ -175,21 +160,16 @@ def _settle(catalog: Catalog, projects: Projects) -> None:
     clock.not_before(newest)
 
 
-def _recover(path: Path, checkpoint: Checkpoint | None, catalog: Catalog, documents: Documents) -> None:
+def _recover(path: Path, checkpoint: Checkpoint | None, documents: Documents) -> None:
     """Store the reply that a crash cut off, unless it is stored already."""
+    conversation_id, reply = checkpoint or ("", Message("", ""))
+    entry = documents.catalog.get(conversation_id)
     try:
-        conversation_id, reply = checkpoint or ("", Message("", ""))
-        entry = catalog.get(conversation_id)
         if entry and number_of(reply.id) == entry.number:
-            _append_recovered(entry, reply, catalog, documents)
+            next_position = max(entry.next_position, position_of(reply.id) + 1)
+            documents.catalog.update(entry, {}, next_position=next_position)
+            if reply.content and documents.use(entry, reading.find, documents.tables, reply.id) is None:
+                documents.append(entry, (reply,))
         files.forget_file(path)
     except (NotFound, StorageError) as error:
         log.warning("checkpoints/%s: kept for the next start: %s", path.name, error.message)
-
-
-def _append_recovered(entry: Entry, reply: Message, catalog: Catalog, documents: Documents) -> None:
-    catalog.update(entry, next_position=max(entry.next_position, position_of(reply.id) + 1))
-    if not reply.content:
-        return
-    if documents.use(entry, reading.find, documents.tables, reply.id) is None:
-        documents.append(entry, (reply,))

@@ -94,7 +94,11 @@ class LineTables:
                 self._tables.move_to_end(number)
                 return table
         table = scan(fd, size)
-        self._keep(number, table)
+        with self._lock:
+            self._tables[number] = table
+            self.lines += len(table)
+            while self.lines > self._max_lines and len(self._tables) > 1:
+                self.lines -= len(self._tables.popitem(last=False)[1])
         return table
 
     def extend(self, number: int, start: int, lengths: list[int]) -> None:
@@ -113,13 +117,6 @@ class LineTables:
         """Forget the table of a document that was written anew."""
         with self._lock:
             self.lines -= len(self._tables.pop(number, ()))
-
-    def _keep(self, number: int, table: array[int]) -> None:
-        with self._lock:
-            self._tables[number] = table
-            self.lines += len(table)
-            while self.lines > self._max_lines and len(self._tables) > 1:
-                self.lines -= len(self._tables.popitem(last=False)[1])
 
 
 def scan(fd: int, size: int) -> array[int]:

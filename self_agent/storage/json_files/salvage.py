@@ -1,6 +1,6 @@
 """Whatever a file's layout, every message that can be read in it survives; nothing here touches a file.
 
-For documents that are not in the line form of `document`: torn in the middle of an append, edited by hand,
+For documents that are not in the line form of `lines`: torn in the middle of an append, edited by hand,
 or written by an older version as one whole JSON object, indented or not.
 """
 
@@ -10,16 +10,7 @@ import json
 from typing import Any, NamedTuple, TypeGuard
 
 from core import clock
-from self_agent.models import (
-    LOCAL_USER,
-    MAX_NUMBER,
-    MAX_POSITION,
-    SETTABLE,
-    Conversation,
-    id_at,
-    number_of,
-    position_of,
-)
+from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, SETTABLE, Conversation, id_at, position_of
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.lines import CLOSING, ON_DISK, SEPARATOR, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.rows import is_sound, kinds_of
@@ -146,7 +137,7 @@ def _positions(messages: list[Fields]) -> list[int]:
     used: set[int] = set()
     for fields in messages:
         found = fields.get("id")
-        position = position_of(found) if is_number(found) and number_of(found) else 0
+        position = position_of(found) if is_number(found) and found > MAX_POSITION else 0
         kept.append(0 if position in used else position)
         used.add(position)
     top = max(used, default=0)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core import clock
 from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
@@ -22,6 +22,8 @@ from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.rows import check_settable, hidden
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
-            opening.open_folder(self._folder, self._catalog, self._projects, self._documents, self._checkpoints)
+            opening.open_folder(self._documents, self._checkpoints)
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -75,12 +77,7 @@ class JsonFileStore(Store):
     # --- conversations
 
     def create(
-        self,
-        conversation_id: str,
-        user_id: str,
-        *,
-        created_at: str | None = None,
-        **fields: Any,
+        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
     ) -> Conversation:
         return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
 
@@ -89,29 +86,25 @@ class JsonFileStore(Store):
     ) -> tuple[Entry, list[Message]]:
         """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
-        catalog = self._ready_catalog()
-        number = catalog.reserve_id(conversation_id)
-        try:
+        with self._opened(self._catalog).creating(conversation_id) as number:
             now = created_at or clock.now()
             header = header_of(conversation_id, number, user_id, fields, now, now)
             entry, stored = self._documents.create(header, messages)
-            catalog.add(entry)
+            self._catalog.add(entry)
             return entry, stored
-        finally:
-            catalog.release_id(conversation_id)
 
     def get(self, conversation_id: str) -> Conversation | None:
-        entry = self._ready_catalog().get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         return entry.conversation() if entry else None
 
     def by_number(self, number: int) -> Conversation | None:
-        entry = self._ready_catalog().by_number(number)
+        entry = self._opened(self._catalog).by_number(number)
         return entry.conversation() if entry else None
 
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        return self._ready_catalog().page(user_id, project_id, offset, limit)
+        return self._opened(self._catalog).page(user_id, project_id, offset, limit)
 
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
@@ -119,10 +112,8 @@ class JsonFileStore(Store):
         header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            pieces = with_header(reading.whole(entry, fd), header)
-            self._documents.rewrite(
-                entry, pieces, settable=entry.with_set(changes), updated_at=max(now, entry.updated_at)
-            )
+            pieces, later = with_header(reading.whole(entry, fd), header), max(now, entry.updated_at)
+            self._documents.rewrite(entry, pieces, changes, updated_at=later)
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
@@ -150,7 +141,7 @@ class JsonFileStore(Store):
         return self._documents.use(self._entry(conversation_id), reading.latest, limit)
 
     def message(self, message_id: int) -> Message:
-        entry = self._ready_catalog().by_number(number_of(message_id))
+        entry = self._opened(self._catalog).by_number(number_of(message_id))
         if entry is None:
             raise NotFound(NO_MESSAGE)
         found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
@@ -159,34 +150,27 @@ class JsonFileStore(Store):
         return found
 
     def edit(self, message_id: int, change: Change) -> Message:
-        self._ready_catalog()
-        for message in self._change_messages(number_of(message_id), [message_id], change):
-            return message
+        if entry := self._opened(self._catalog).by_number(number_of(message_id)):
+            for message in self._documents.use(entry, self._documents.change_messages, [message_id], change):
+                return message
         raise NotFound(NO_MESSAGE)
 
     def hide(self, message_ids: list[int]) -> int:
-        self._ready_catalog()
-        by_number: dict[int, list[int]] = {}
+        count, by_number = 0, dict[int, list[int]]()
         for each in dict.fromkeys(message_ids):
             by_number.setdefault(number_of(each), []).append(each)
-        return sum(len(self._change_messages(number, ids, hidden)) for number, ids in by_number.items())
-
-    def _change_messages(self, number: int, ids: list[int], change: Change) -> list[Message]:
-        """Change messages that are shown; return these. A conversation that is gone has none."""
-        entry = self._catalog.by_number(number)
-        if entry is None:
-            return []
-        try:
-            return self._documents.use(entry, self._documents.change_messages, ids, change)
-        except NotFound:
-            return []
+        for number, ids in by_number.items():
+            if entry := self._opened(self._catalog).by_number(number):
+                with suppress(NotFound):  # it went meanwhile
+                    count += len(self._documents.use(entry, self._documents.change_messages, ids, hidden))
+        return count
 
     # --- turns
 
     def begin(
         self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
     ) -> Begun:
-        entry = self._ready_catalog().get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         if entry is None and new is not None:
             with suppress(Conflict):  # somebody else was faster
                 return _begun(*self._create(conversation_id, user_id, question, **new))
@@ -200,30 +184,24 @@ class JsonFileStore(Store):
             self._checkpoints.add(conversation_id, reply, text)
 
     def discard_checkpoint(self, conversation_id: str) -> None:
-        self._ready_catalog()
-        self._checkpoints.discard(conversation_id)
+        self._opened(self._checkpoints).discard(conversation_id)
 
     # --- projects
 
     def create_project(self, user_id: str, name: str) -> Project:
-        self._ready_catalog()
-        return self._projects.create(user_id, name)
+        return self._opened(self._projects).create(user_id, name)
 
     def projects(self, user_id: str) -> list[Project]:
-        self._ready_catalog()
-        return self._projects.of_user(user_id)
+        return self._opened(self._projects).of_user(user_id)
 
     def project(self, project_id: int) -> Project | None:
-        self._ready_catalog()
-        return self._projects.get(project_id)
+        return self._opened(self._projects).get(project_id)
 
     def rename_project(self, project_id: int, name: str) -> Project:
-        self._ready_catalog()
-        return self._projects.rename(project_id, name)
+        return self._opened(self._projects).rename(project_id, name)
 
     def delete_project(self, project_id: int) -> None:
-        self._ready_catalog()
-        self._projects.delete(project_id)
+        self._opened(self._projects).delete(project_id)
         self._catalog.leave_project(project_id)
 
     # --- the store itself
@@ -246,17 +224,16 @@ class JsonFileStore(Store):
                 self._save_snapshot()
             self._folder.release()
 
-    def _ready_catalog(self) -> Catalog:
-        """Wait until the store is open. Raises StorageError when it is not, or not any more."""
+    def _opened(self, part: T) -> T:
+        """Return a part of the store when it is open. Raises StorageError when it is not, or not any more."""
         if not self._is_usable:
             self._loaded.wait()
             if self._refusal is not None:
                 raise StorageError(self._refusal)
-        return self._catalog
+        return part
 
     def _entry(self, conversation_id: str) -> Entry:
-        catalog = self._catalog if self._is_usable else self._ready_catalog()
-        entry = catalog.get(conversation_id)
+        entry = self._opened(self._catalog).get(conversation_id)
         if entry is None:
             raise NotFound(NO_CONVERSATION)
         return entry
