@@ -1,4 +1,4 @@
-"""A body that comes cut anywhere is the same, and one that is broken is an error, never a wait."""
+"""An answer that comes cut anywhere is the same, and one that is broken is an error, never a wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from self_agent.providers.openai.http1 import Dechunker
+from self_agent.providers.openai.http1 import Counted, Dechunker, Head, body_of, read_head
 
 
 def coded(chunks: list[bytes], trailer: bytes = b"") -> bytes:
@@ -51,3 +51,82 @@ def test_no_chunked_body_is_an_error(data: bytes) -> None:
     decoder.feed(data)
     assert decoder.ended
     assert decoder.fault
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX: a\r\nX:  b \r\n\r\n"
+READ = Head(200, {"content-type": "text/plain", "x": "a, b"})
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (HEAD, (READ, b"")),
+        (HEAD + b"body\r\n\r\n", (READ, b"body\r\n\r\n")),
+        (HEAD.replace(b"\r\n", b"\n"), (READ, b"")),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + HEAD, (READ, b"")),
+        (b"HTTP/1.1 204\r\n\r\n", (Head(204, {}), b"")),
+        (b"HTTP/1.0 200 OK\r\n\r\n", (Head(200, {}, is_persistent=False), b"")),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", (Head(200, {"connection": "Close"}, False), b"")),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_head_is_read(data: bytes, found: object) -> None:
+    """What is said before the answer is skipped; names are in lower case; repeated headers are one."""
+    assert read_head(data) == found
+
+
+def test_head_comes_whole_or_not_at_all() -> None:
+    """As long as a byte is missing there is none."""
+    assert all(read_head(HEAD[:end]) is None for end in range(len(HEAD)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nspaced : x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000,
+        b"x" * 70_000,
+    ],
+)
+def test_no_head_is_an_error(data: bytes) -> None:
+    """Other protocols and malformed or endless heads are refused."""
+    with pytest.raises(ValueError, match=r"head|status|protocol"):
+        read_head(data)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-length": "4"}, (b"abcd", True, b"ef")),
+        ({"content-length": "0"}, (b"", True, b"abcdef")),
+        ({"content-length": "9"}, (b"abcdef", False, b"")),
+        ({}, (b"abcdef", False, b"")),
+    ],
+)
+def test_body_without_chunks(headers: dict[str, str], body: object) -> None:
+    """A length says where the body ends; without one its connection does."""
+    decoder = body_of(Head(200, headers))
+    assert (decoder.feed(b"abcdef"), decoder.ended, decoder.rest) == body
+    assert decoder.ends_on_close == (not headers)
+
+
+def test_chunks_go_before_a_length() -> None:
+    """Where an answer has both, the chunks are right; where it can have no body, there is none."""
+    both = {"transfer-encoding": "Chunked", "content-length": "4"}
+    assert isinstance(body_of(Head(200, both)), Dechunker)
+    assert isinstance(body_of(Head(304, both)), Counted)
+
+
+@pytest.mark.parametrize("headers", [{"transfer-encoding": "gzip, chunked"}, {"content-length": "4, 5"}])
+def test_unknown_ends_are_refused(headers: dict[str, str]) -> None:
+    """A body whose end cannot be known is not guessed at."""
+    with pytest.raises(ValueError, match=r"coding|length"):
+        body_of(Head(200, headers))

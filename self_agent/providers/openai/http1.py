@@ -14,7 +14,7 @@ LARGEST_HEAD = 64 * 1024  # bytes
 LONGEST_LINE = 4096  # bytes of a chunk's size line or of a trailer
 
 _SIZE, _BREAK, _TRAILER = "size", "line break", "trailer"
-_ONE_CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+_SIZE_LINE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
@@ -113,15 +113,16 @@ class Dechunker:
 
     def feed(self, data: bytes) -> bytes:
         """Return the content that `data` brings."""
-        if self.rest:
-            data = self.rest + data
-        elif self._next is _SIZE and (whole := _ONE_CHUNK.match(data)):  # nearly always, as long as tokens come alone
-            start = whole.end()
-            if int(whole[1], 16) == len(data) - start - 2 and data.endswith(b"\r\n"):
-                return data[start:-2]
+        data = self.rest + data
         content = []
         at = 0
         while not self.ended:
+            if self._next is _SIZE and (line := _SIZE_LINE.match(data, at)):
+                start, end = line.end(), line.end() + int(line[1], 16)
+                if data[end : end + 2] == b"\r\n":  # the whole chunk is here, as nearly always
+                    content.append(data[start:end])
+                    at = end + 2
+                    continue
             if self._left:
                 piece = data[at : at + self._left]
                 content.append(piece)
