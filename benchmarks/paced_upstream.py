@@ -117,7 +117,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
+        print(listener.getsockname()[1], flush=True)
         streams = collect(listener, options.streams)
         gc.disable()  # a collection would be a pause for all
         time.sleep(PAUSE)
