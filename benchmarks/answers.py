@@ -27,7 +27,7 @@ Writes = list[tuple[bytes, float]]  # each with the seconds to wait after it
 class Kind(NamedTuple):
     """How the upstream writes an answer: the first `alone` events are writes of their own, the rest is one."""
 
-    word: str  # by which a question asks for it
+    word: str  # by which a question asks for it; in nothing else that a server sends
     what: str
     tokens: int
     alone: int = 0
@@ -35,14 +35,16 @@ class Kind(NamedTuple):
     rounds: int = 10
 
 
-FIRST = Kind("first", "", 3, alone=1, pause=0.003)
-SEND = Kind("eight", "8 tokens in one write", 8)
-STEADY = Kind("steady", "50 tokens a second", 500, alone=500, pause=0.02)
+FIRST = Kind("answer-first", "", 3, alone=1, pause=0.003)
+SEND = Kind("answer-eight", "8 tokens in one write", 8)
+STEADY = Kind("answer-steady", "50 tokens a second", 500, alone=500, pause=0.02)
 BURSTS = (
-    Kind("burst", "burst of 2,000 in one write", 2000),
-    Kind("single", "burst of 2,000, each a write of its own", 2000, alone=2000),
-    Kind("paced", "1,000 that come 1 ms apart", 1000, alone=1000, pause=0.001, rounds=6),
+    Kind("answer-burst", "burst of 2,000 in one write", 2000),
+    Kind("answer-single", "burst of 2,000, each a write of its own", 2000, alone=2000),
+    Kind("answer-paced", "1,000 that come 1 ms apart", 1000, alone=1000, pause=0.001, rounds=6),
 )
+_LIST = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ("m", MODEL)]}).encode()
+MODELS = WHOLE % (len(_LIST), _LIST)  # what answers a GET
 KINDS = (FIRST, SEND, STEADY, *BURSTS)
 
 
@@ -66,7 +68,7 @@ def whole(kind: Kind) -> Writes:
     return [(WHOLE % (len(body), body), 0.0)]
 
 
-def answer(connection: socket.socket, answers: dict[bytes, tuple[Writes, Writes]], models: bytes) -> None:
+def answer(connection: socket.socket, answers: dict[bytes, tuple[Writes, Writes]]) -> None:
     """Answer every question on a connection; the newest message in it says how."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     lines = connection.makefile("rb")
@@ -78,7 +80,7 @@ def answer(connection: socket.socket, answers: dict[bytes, tuple[Writes, Writes]
                 size = int(value) if name.lower() == b"content-length" else size
             body = lines.read(size)
             if request.startswith(b"GET "):
-                connection.sendall(models)
+                connection.sendall(MODELS)
                 continue
             streamed, at_once = answers[max(answers, key=body.rfind)]
             for part, pause in streamed if STREAM.search(body) else at_once:
@@ -90,12 +92,10 @@ def answer(connection: socket.socket, answers: dict[bytes, tuple[Writes, Writes]
 def serve(pipe: Connection) -> None:
     """Answer on a port that is told through the pipe, until killed."""
     answers = {kind.word.encode(): (writes(kind), whole(kind)) for kind in KINDS}
-    body = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ("m", MODEL)]}).encode()
-    models = WHOLE % (len(body), body)
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     pipe.send(listener.getsockname()[1])
     while True:
-        threading.Thread(target=answer, args=(listener.accept()[0], answers, models), daemon=True).start()
+        threading.Thread(target=answer, args=(listener.accept()[0], answers), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -105,6 +105,8 @@ def upstream() -> Iterator[int]:
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     process.start()
     try:
+        if not ours.poll(30):
+            raise RuntimeError("the upstream did not start")
         yield int(ours.recv())
     finally:
         process.kill()

@@ -17,6 +17,7 @@ import select
 import socket
 import time
 
+from benchmarks.answers import MODELS
 from tests.upstream import DONE, chunk_of, event
 
 TOKEN = re.compile(rb'"content":"(\d{4}):(\d{12}) "')  # finds a token in what a client received
@@ -46,11 +47,13 @@ class Stream:
         self.connection = connection
         self.request = b""
         self.waiting = b""  # what the connection does not take yet
+        self.left = False
 
     def asked(self) -> bool:
         """Read on; whether the request is whole."""
         piece = self.connection.recv(1 << 16)
         self.request += piece
+        self.left = not piece
         head, end, body = self.request.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head.lower())
         return bool(piece and end and len(body) >= (int(length[1]) if length else 0))
@@ -84,9 +87,16 @@ def collect(listener: socket.socket, count: int) -> list[Stream]:
                     streams[stream.connection.fileno()] = stream
                     poll.register(stream.connection, select.EPOLLIN)
                 elif streams[fd].asked():
+                    if streams[fd].request.startswith(b"GET "):  # which models there are
+                        streams[fd].send(MODELS)
+                        streams[fd].request = b""
+                        continue
                     poll.unregister(fd)
                     streams[fd].send(HEAD + ROLE)
                     ready.append(streams[fd])
+                elif streams[fd].left:
+                    poll.unregister(fd)
+                    streams.pop(fd).connection.close()
     return ready
 
 
