@@ -19,10 +19,10 @@ from benchmarks.answers import BURSTS, FIRST, Kind, upstream
 from benchmarks.load import Clients, Rate
 from benchmarks.peers import PEERS, Peer
 from benchmarks.peers.alone import kill_rows, stream_rows
-from benchmarks.peers.base import NEW, NEXT, RELAY, Asking, version
+from benchmarks.peers.base import NEW, NEXT, RELAY, version
 from benchmarks.peers.litellm import THROUGH
 from benchmarks.peers.ours import LENGTHS, SelfAgent
-from benchmarks.route import COMPLETIONS, Route, cpu_a_token, first_tokens, rotated
+from benchmarks.route import COMPLETIONS, Asking, Route, cpu_a_token, first_tokens, rotated
 from benchmarks.table import Point, Row, show
 
 CLIENTS = (1, 2, 4, 8, 16, 32)
@@ -62,6 +62,8 @@ def rows() -> Iterator[Row]:
         yield from first_rows(peers, port)
         for kind in BURSTS:
             yield from burst_rows(peers, kind._replace(rounds=BURST_ROUNDS))
+        for peer in peers.values():
+            peer.quiet()
         for count in CLIENTS:
             yield from send_rows(peers, count)
         for length in LENGTHS:
@@ -93,6 +95,12 @@ def compare(what: str, figures: dict[str, float], better: Better, goal: float | 
             what = "…"
 
 
+def failures(problems: Problems) -> Iterator[Row]:
+    """Yield what could not be measured above, and why."""
+    for name, problem in problems.items():
+        yield Row("…", "", f"failed, {name}: {problem}".replace("|", "/").replace("\n", " "))
+
+
 # --- one answer at a time
 
 
@@ -114,20 +122,21 @@ def routes_of(peers: dict[str, Peer], ways: tuple[str, ...]) -> tuple[dict[str, 
 def first_rows(peers: dict[str, Peer], port: int) -> Iterator[Row]:
     """Yield what each adds to the time until the first token."""
     routes, problems = routes_of(peers, (RELAY, THROUGH, NEW, NEXT))
-    times = first_tokens({"direct": Route(port, None, COMPLETIONS), **routes}, FIRST, FIRST_ROUNDS)
+    times = first_tokens({"direct": Route(port, None, COMPLETIONS), **routes}, FIRST, FIRST_ROUNDS, problems)
     direct = times.pop("direct")
     yield Row("time to first token of a direct client", "", f"{direct * 1e3:.2f} ms")
     added = {name: (spent - direct) * 1e3 for name, spent in times.items()}
     yield from by_way("added time to first token", added, Better("{:,.2f} ms"), FASTER)
-    yield from (Row("…", "", f"failed, {name}: {problem}") for name, problem in problems.items())
+    yield from failures(problems)
 
 
 def burst_rows(peers: dict[str, Peer], kind: Kind) -> Iterator[Row]:
     """Yield what a token costs the server."""
-    routes, _ = routes_of(peers, (RELAY, THROUGH, NEW))
-    spent = {name: each * 1e6 for name, each in cpu_a_token(routes, kind).items()}
+    routes, problems = routes_of(peers, (RELAY, THROUGH, NEW))
+    spent = {name: each * 1e6 for name, each in cpu_a_token(routes, kind, problems).items()}
     goal = CHEAPER if kind.word != BURSTS[-1].word else None
     yield from by_way(f"server's processor time a token, {kind.what}", spent, Better("{:,.1f} µs"), goal)
+    yield from failures(problems)
 
 
 def by_way(what: str, figures: dict[str, float], better: Better, goal: float | None) -> Iterator[Row]:
@@ -167,7 +176,7 @@ def send_rows(peers: dict[str, Peer], count: int) -> Iterator[Row]:
     yield from pictured(count, compare(what, rates, Better("{:,.1f}/s", greater=True)), median)
     costs = {name: rate.cpu * 1e3 for name, rate in median.items()}
     yield from compare("… server's processor time a send", costs, Better("{:,.2f} ms"))
-    yield from (Row("…", "", f"failed, {name}: {problem}") for name, problem in failed.items())
+    yield from failures(failed)
 
 
 def pictured(count: int, shown: Iterator[Row], median: dict[str, Rate]) -> Iterator[Row]:
@@ -209,7 +218,7 @@ def long_rows(peers: dict[str, Peer], length: int) -> Iterator[Row]:
     for title, figures in ((what, times), ("… server's processor time", spent)):
         median = {name: statistics.median(each) for name, each in figures.items()}
         yield from compare(title, median, Better("{:,.1f} ms"))
-    yield from (Row("…", "", f"failed, {name}: {problem}") for name, problem in failed.items())
+    yield from failures(failed)
 
 
 def main() -> None:

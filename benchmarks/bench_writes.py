@@ -25,7 +25,7 @@ from self_agent.storage.json_files import JsonFileStore
 
 Call = Callable[[int], object]
 
-SLOW_ROUNDS = {10: 300, 1000: 200, 10_000: 20, 100_000: 3}  # by size, of what rewrites its whole file
+SLOW_ROUNDS = {10: 300, 100: 300, 1000: 200, 10_000: 20, 100_000: 3}  # by size, of what rewrites its whole file
 ROUNDS = 2000  # of all other appends
 CHANGED = 10_000  # messages of the conversation that is edited and renamed
 CHANGES = 200  # rounds of these

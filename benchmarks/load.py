@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import select
-import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks import process
+from benchmarks.route import LIMIT, connect, left
 
-LIMIT = 60.0  # seconds without any answer after which a load is given up
 LOOK = 0.05  # seconds between two looks at the server's threads
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 END = b"\r\n0\r\n\r\n"  # of an answer in chunks
@@ -33,10 +32,16 @@ class Client:
     """One connection that is kept alive."""
 
     def __init__(self, port: int, ask: Ask) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = port
+        self.socket = connect(port)
         self.ask = ask
         self.received = b""
+
+    def revive(self) -> None:
+        """Connect again where the server has closed a connection that waited too long."""
+        if left(self.socket):
+            self.socket.close()
+            self.socket = connect(self.port)
 
     def send(self) -> None:
         self.received = b""
@@ -57,17 +62,13 @@ class Clients:
     """All of them; a context manager that closes their connections."""
 
     def __init__(self, port: int, asks: Sequence[Ask]) -> None:
-        self.clients = {client.socket.fileno(): client for client in (Client(port, ask) for ask in asks)}
-        self.poll = select.epoll()
-        for descriptor in self.clients:
-            self.poll.register(descriptor, select.EPOLLIN)
+        self.clients = [Client(port, ask) for ask in asks]
 
     def __enter__(self) -> Clients:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.poll.close()
-        for client in self.clients.values():
+        for client in self.clients:
             client.socket.close()
 
     def once(self) -> None:
@@ -86,23 +87,28 @@ class Clients:
         return Rate(count / spent, (process.cpu(server) - cpu) / count, switches.look() / count)
 
     def _run(self, seconds: float, look: Callable[[], object] = int) -> int:
-        end = time.perf_counter() + seconds
-        for client in self.clients.values():
-            client.send()
-        count, waiting, next_look = 0, len(self.clients), time.perf_counter() + LOOK
-        while waiting:
-            ready = self.poll.poll(LIMIT)
-            if (now := time.perf_counter()) > next_look:
-                look()
-                next_look = now + LOOK
-            if not ready:
-                raise RuntimeError(f"no answer within {LIMIT:g} s")
-            for descriptor, _ in ready:
-                client = self.clients[descriptor]
-                if client.answered():
-                    count += 1
-                    if time.perf_counter() < end:
-                        client.send()
-                    else:
-                        waiting -= 1
+        for client in self.clients:
+            client.revive()
+        with select.epoll() as poll:
+            clients = {client.socket.fileno(): client for client in self.clients}
+            for descriptor in clients:
+                poll.register(descriptor, select.EPOLLIN)
+            end = time.perf_counter() + seconds
+            for client in self.clients:
+                client.send()
+            count, waiting, next_look = 0, len(clients), time.perf_counter() + LOOK
+            while waiting:
+                ready = poll.poll(LIMIT)
+                if (now := time.perf_counter()) > next_look:
+                    look()
+                    next_look = now + LOOK
+                if not ready:
+                    raise RuntimeError(f"no answer within {LIMIT:g} s")
+                for descriptor, _ in ready:
+                    if clients[descriptor].answered():
+                        count += 1
+                        if time.perf_counter() < end:
+                            clients[descriptor].send()
+                        else:
+                            waiting -= 1
         return count

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import process
 from benchmarks.answers import Kind, token
@@ -38,6 +39,30 @@ def native(question: str) -> dict[str, Any]:
     return {"role": "user", "content": question}
 
 
+def connect(port: int) -> socket.socket:
+    """Open a connection whose every step is bounded."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def left(connection: socket.socket) -> bool:
+    """Return whether a server has closed a connection that waited too long for the next question."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+class Asking(Protocol):
+    """Asks one question at a time."""
+
+    def ask(self, kind: Kind, conversation: str) -> float:
+        """Ask for an answer and check it; return the seconds to its first token."""
+        ...
+
+    def settled(self) -> float:
+        """Wait until the server rests; return the processor seconds it has used so far."""
+        ...
+
+
 class Route:
     """Asks over HTTP; `server` is the process whose work is watched, `body` makes one from a question."""
 
@@ -49,14 +74,16 @@ class Route:
         body: Callable[[str], dict[str, Any]] = completion,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = port
+        self.socket = connect(port)
         self.server, self.path, self.body, self.headers = server, path, body, headers
 
     def ask(self, kind: Kind, conversation: str) -> float:
         """Ask for an answer and check it; return the seconds to its first token."""
         data = request(self.path.format(conversation), self.body(kind.word), self.headers)
         first, received, wanted = 0.0, bytearray(), token(0).encode()
+        if left(self.socket):
+            self.socket = connect(self.port)
         begun = time.perf_counter()
         self.socket.sendall(data)
         while not received.endswith(LAST):
@@ -106,27 +133,50 @@ def rotated(names: list[str], number: int) -> list[str]:
     return names[number % len(names) :] + names[: number % len(names)]
 
 
-def first_tokens(routes: Mapping[str, Any], kind: Kind, rounds: int, warm_up: int = 8) -> dict[str, float]:
+def first_tokens(
+    routes: Mapping[str, Asking], kind: Kind, rounds: int, failed: dict[str, str] | None = None, warm_up: int = 8
+) -> dict[str, float]:
     """Return the median seconds to the first token by route; one named `… next` goes on where `… new` began.
 
     That is in the round before: both ask in the conversation of a round, so the first round must be one that warms up.
     """
-    times: dict[str, list[float]] = {name: [] for name in routes}
+
+    def ask(name: str, number: int) -> float:
+        spent = routes[name].ask(kind, f"first{number - name.endswith(' next')}")
+        routes[name].settled()
+        return spent
+
     for name in (name for name in routes if name.endswith(" new")):
         routes[name].ask(kind, "first0")
-    for number in range(1, warm_up + rounds + 1):
-        for name in rotated(list(routes), number):
-            times[name].append(routes[name].ask(kind, f"first{number - name.endswith(' next')}"))
-            routes[name].settled()
-    return {name: statistics.median(spent[warm_up:]) for name, spent in times.items()}
+    return taking_turns(list(routes), ask, warm_up, rounds, failed)
 
 
-def cpu_a_token(routes: Mapping[str, Any], kind: Kind) -> dict[str, float]:
+def cpu_a_token(routes: Mapping[str, Asking], kind: Kind, failed: dict[str, str] | None = None) -> dict[str, float]:
     """Return the median processor seconds of the server a token by route."""
-    spent: dict[str, list[float]] = {name: [] for name in routes}
-    for number in range(kind.rounds + 1):  # the first warms up
-        for name in rotated(list(routes), number):
-            before = routes[name].settled()
-            routes[name].ask(kind, f"{kind.word}{number}")
-            spent[name].append((routes[name].settled() - before) / kind.tokens)
-    return {name: statistics.median(each[1:]) for name, each in spent.items()}
+
+    def ask(name: str, number: int) -> float:
+        before = routes[name].settled()
+        routes[name].ask(kind, f"{kind.word}{number}")
+        return (routes[name].settled() - before) / kind.tokens
+
+    return taking_turns(list(routes), ask, 1, kind.rounds, failed)
+
+
+def taking_turns(
+    names: list[str], measure: Callable[[str, int], float], warm_up: int, rounds: int, failed: dict[str, str] | None
+) -> dict[str, float]:
+    """Return the median of each name's figures; `failed` takes those that cannot be measured, else the error is raised.
+
+    `measure` gets a name and the number of the round, which counts from 1.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(1, warm_up + rounds + 1):
+        for name in rotated(list(figures), number):
+            try:
+                figures[name].append(measure(name, number))
+            except Exception as problem:
+                if failed is None:
+                    raise
+                failed[name] = f"{type(problem).__name__}: {problem}"[:200]
+                del figures[name]
+    return {name: statistics.median(each[warm_up:]) for name, each in figures.items()}

@@ -10,27 +10,16 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from benchmarks import servers
 from benchmarks.answers import Kind
+from benchmarks.route import Asking
 from benchmarks.servers import ROOT, Running, StartError
 from benchmarks.stream_load import Client
 
 RELAY, NEW, NEXT = "relay", "new", "next"
 LINE = "0123456789 " * 9  # a message of a history
-
-
-class Asking(Protocol):
-    """Asks one question at a time, as `benchmarks.route.Route` does."""
-
-    def ask(self, kind: Kind, conversation: str) -> float:
-        """Ask for an answer and check it; return the seconds to its first token."""
-        ...
-
-    def settled(self) -> float:
-        """Wait until the server rests; return the processor seconds it has used so far."""
-        ...
 
 
 class Peer(ABC):
@@ -51,6 +40,9 @@ class Peer(ABC):
     @abstractmethod
     def route(self, way: str) -> Asking | None:
         """Return a new connection, or what else it takes, to ask one question at a time."""
+
+    def quiet(self) -> None:
+        """Leave what its routes hold open, for they are done."""
 
     @abstractmethod
     def sends(self, name: str) -> Callable[[], bytes]:

@@ -11,8 +11,8 @@ from typing import Any
 import requests
 
 from benchmarks.answers import SEND, Kind
-from benchmarks.peers.base import LINE, RELAY, Asking, Peer, launched
-from benchmarks.route import COMPLETIONS, Route, completion, request
+from benchmarks.peers.base import LINE, RELAY, Peer, launched
+from benchmarks.route import COMPLETIONS, Asking, Route, completion, request
 from benchmarks.stream_load import Client, Target
 
 THROUGH = "through"  # its pass-through: it relays bytes and counts nothing

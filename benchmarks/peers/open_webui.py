@@ -17,9 +17,9 @@ from typing import Any
 import requests
 
 from benchmarks.answers import SEND, Kind
-from benchmarks.peers.base import LINE, RELAY, Asking, Peer, launched
+from benchmarks.peers.base import LINE, RELAY, Peer, launched
 from benchmarks.peers.socket_io import Connection, SocketClient, SocketRoute
-from benchmarks.route import Route, completion, request
+from benchmarks.route import Asking, Route, completion, request
 from benchmarks.stream_load import QUESTION, Client, Target
 from tests.upstream import MODEL
 
@@ -53,7 +53,19 @@ class OpenWebUI(Peer):
     def __init__(self, running: Any) -> None:
         super().__init__(running)
         self.headers: dict[str, str] = {}
+        self.connection: Connection | None = None
         self.chats: dict[str, tuple[str, str]] = {}  # by a conversation's name: its id and that of its last message
+
+    def connected(self) -> Connection:
+        """Return the one socket of those who ask one question at a time."""
+        self.connection = self.connection or Connection(self)
+        return self.connection
+
+    def quiet(self) -> None:
+        """Close it: what nobody reads would pile up."""
+        if self.connection:
+            self.connection.close()
+        self.connection = None
 
     def url(self, path: str) -> str:
         """Return a whole address."""

@@ -12,8 +12,8 @@ import requests
 from benchmarks import servers
 from benchmarks.answers import SEND, Kind
 from benchmarks.documents import write_document
-from benchmarks.peers.base import LINE, RELAY, Asking, Peer
-from benchmarks.route import COMPLETIONS, NATIVE, Route, native, request
+from benchmarks.peers.base import LINE, RELAY, Peer
+from benchmarks.route import COMPLETIONS, NATIVE, Asking, Route, native, request
 from benchmarks.servers import CONVERSATIONS
 from benchmarks.stream_load import QUESTION, Client, Target
 

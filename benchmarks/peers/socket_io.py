@@ -52,7 +52,7 @@ class SocketRoute:
 
     def __init__(self, peer: OpenWebUI) -> None:
         self.peer = peer
-        self.connection = Connection(peer)
+        self.connection = peer.connected()  # one for all: each further one would get every token too
         self.http = Http(peer.running.port, lambda: self.data)
         self.data = b""
 
@@ -62,6 +62,7 @@ class SocketRoute:
         body, reply = self.peer.turn(chat, parent, kind.word, session_id=self.connection.session)
         self.data = request(COMPLETIONS, body, self.peer.headers)
         first, found, wanted, accepted, done = 0.0, [], token(0), False, False
+        self.http.revive()
         begun = time.perf_counter()
         self.http.send()
         while not (accepted and done):
@@ -72,10 +73,12 @@ class SocketRoute:
                 accepted = self.http.answered()
             if self.connection.socket.sock in ready:
                 said = self.connection.next()
+                if reply not in said:  # the end of the answer before
+                    continue
                 if not first and wanted in said:
                     first = time.perf_counter() - begun
                 found += DELTA.findall(said)
-                done = done or (DONE in said and reply in said)
+                done = done or DONE in said
         chat = json.loads(self.http.received.partition(b"\r\n\r\n")[2])["chat_id"]
         self.peer.chats[conversation] = (chat, reply)
         check(found, kind)
