@@ -47,6 +47,7 @@ class Clients:
         return [await self._messages(name) for name in names]
 
     def close(self) -> None:
+        """Close the sockets."""
         for _, writer in self.sockets:
             writer.close()
 

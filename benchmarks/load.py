@@ -44,6 +44,7 @@ class Client:
             self.socket = connect(self.port)
 
     def send(self) -> None:
+        """Ask."""
         self.received = b""
         self.socket.sendall(self.ask())
 

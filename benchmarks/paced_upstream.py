@@ -59,6 +59,7 @@ class Stream:
         return bool(piece and end and len(body) >= (int(length[1]) if length else 0))
 
     def send(self, data: bytes) -> None:
+        """Send without waiting; what is not taken goes with the next."""
         data = self.waiting + data
         try:
             self.waiting = data[self.connection.send(data) :]
@@ -68,6 +69,7 @@ class Stream:
             self.waiting = b""
 
     def finish(self) -> None:
+        """Send the end of the answer."""
         self.connection.setblocking(True)
         self.send(END)
         if b"\r\nconnection: close\r\n" in self.request.lower():
@@ -119,6 +121,7 @@ def pace(streams: list[Stream], rate: float, count: int) -> float:
 
 
 def main() -> None:
+    """Serve once, and say on which port and at the end how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--rate", type=float, default=20, help="tokens a second for each stream (20)")

@@ -70,6 +70,7 @@ class Result(NamedTuple):
     client_cpu: float
 
     def lag(self, share: float) -> float:
+        """Return the lag that so many of the tokens do not exceed."""
         return self.lags[min(int(len(self.lags) * share), len(self.lags) - 1)] if self.lags else float("inf")
 
 

@@ -44,6 +44,7 @@ class Connection:
         return said
 
     def close(self) -> None:
+        """Leave."""
         self.socket.close()
 
 
