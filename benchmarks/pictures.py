@@ -58,6 +58,10 @@ STYLE = {
     "figure.facecolor": "white",  # readable on a dark page too
     "savefig.facecolor": "white",
     "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.5,
+    "legend.handletextpad": 0.4,
+    "legend.columnspacing": 1.0,
 }
 COLOURS = ("#1769aa", "#d1495b", "#2e933c", "#8d5a97", "#b8860b")  # told apart by the shape of their marks too
 MARKS = "os^Dv"
@@ -117,4 +121,4 @@ def fill(axes: Any, panel: Panel, points: list[Point]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     if len(series) > 1:
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)  # below, where no line is

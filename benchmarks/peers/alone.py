@@ -57,8 +57,8 @@ def paced(kind: type[Peer], way: str) -> Result:
 
 def lag_rows(what: str, results: dict[str, list[Result]]) -> Iterator[Row]:
     """Yield the medians of the rounds, ours beside each other's."""
-    mine = results.pop("self_agent")
-    for name, theirs in results.items():
+    mine = results.pop("self_agent", [])
+    for name, theirs in results.items() if mine else ():
         lag = "{:,.1f} / {:,.1f} ms"
         pairs = [
             [statistics.median(each.lag(share) for each in side) for share in (0.5, 0.99)] for side in (mine, theirs)
