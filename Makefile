@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test check format bench bench-litellm torture
+.PHONY: run test check format bench bench-peers torture
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
@@ -43,11 +43,14 @@ $(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture.crash --kills 1000
 
-bench-litellm: $(VENV)/.bench .venv-litellm/.run
-	$(BIN)/python -m benchmarks litellm
+# What cannot be installed here has a row that says so.
+PEERS := litellm open-webui
+bench-peers: $(VENV)/.bench
+	-$(MAKE) --keep-going $(PEERS:%=.venv-%/.run)
+	$(BIN)/python -m benchmarks peers
 
-# The same Python for both, so that only the servers differ.
-.venv-litellm/.run: requirements-litellm.txt | $(VENV)/.dev
-	@test -x .venv-litellm/bin/python || $(BIN)/python -m venv .venv-litellm
-	.venv-litellm/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-litellm.txt
+# The same Python for all, so that only the servers differ.
+.venv-%/.run: requirements-%.txt | $(VENV)/.dev
+	@test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-$*.txt
 	@touch $@

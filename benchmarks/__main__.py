@@ -1,9 +1,9 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [http] [streams] [relay_provider] [litellm] [--file docs/performance.md]
+    python -m benchmarks [writes] [store] [http] [sends] [streams] [relay_provider] [peers] [--file docs/performance.md]
 
-Without names all are run but `litellm`, which `make bench-litellm` installs first. The sections of those that are not
-run stay, and so does all that is outside the markers.
+Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
+stay, and so does all that is outside the markers. The pictures are drawn from the rows of the tables they stand under.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import machine
-from benchmarks.measuring import ROOT
-from benchmarks.table import show
+from benchmarks import machine, pictures
+from benchmarks.servers import ROOT
+from benchmarks.table import show, table
 
 TITLES = {  # by the name of the module; in the order in which they are run and shown
     "writes": "Durable writes (`bench_writes`)",
     "store": "Reads, lists and the start of the store (`bench_store`)",
     "http": "Over HTTP (`bench_http`)",
+    "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",
     "relay_provider": "The provider alone (`bench_relay_provider`)",
-    "litellm": "Beside LiteLLM's proxy (`bench_litellm`)",
+    "peers": "Beside LiteLLM's proxy and Open WebUI (`bench_peers`)",
 }
-APART = {"litellm"}  # run only by their names
+APART = {"peers"}  # run only by their names
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _MARKED = re.compile(f"(?<=^{BEGIN}\n).*?(?=^{END}$)", re.MULTILINE | re.DOTALL)
 
 
 class Section(NamedTuple):
-    """What stands under a heading: when and where it was measured, and the table."""
+    """What stands under a heading: when and where it was measured, and the table with its pictures."""
 
     measured: str
     table: str
@@ -93,8 +94,9 @@ def main() -> None:
     for name, title in TITLES.items():
         if name in chosen:
             print(f"\n## {title}\n", flush=True)
-            lines = show(import_module(f"benchmarks.bench_{name}").rows())
-            save(options.file, title, Section(measured, "\n".join(lines)))
+            rows = show(import_module(f"benchmarks.bench_{name}").rows())
+            drawn = pictures.draw(rows, options.file.with_suffix(""))
+            save(options.file, title, Section(measured, "\n\n".join([table(rows), *drawn])))
 
 
 if __name__ == "__main__":

@@ -13,18 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measuring import (
-    CONTENT,
-    MESSAGE,
-    ROOT,
-    TIME,
-    database,
-    insert_many,
-    medians,
-    scratch,
-    times_row,
-    write_document,
-)
+from benchmarks.documents import CONTENT, TIME, write_document
+from benchmarks.measuring import MESSAGE, database, insert_many, medians, times_row
+from benchmarks.servers import ROOT, scratch
 from benchmarks.table import Row, show
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore

@@ -13,35 +13,19 @@ import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from tinydb import TinyDB
 
-from benchmarks.measuring import (
-    CONTENT,
-    MESSAGE,
-    TIME,
-    connect,
-    database,
-    insert,
-    insert_many,
-    medians,
-    message_at,
-    message_line,
-    scratch,
-    throughput,
-    times_row,
-    write_document,
-)
-from benchmarks.table import Row, show
-from self_agent.models import POSITION_BITS
+from benchmarks.documents import CLOSING, CONTENT, POSITION_BITS, ending, fields, write_document
+from benchmarks.measuring import MESSAGE, connect, database, insert, insert_many, medians, throughput, times_row
+from benchmarks.servers import scratch
+from benchmarks.table import Point, Row, show
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files.lines import CLOSING, ending
 
 Call = Callable[[int], object]
 
-SLOW_ROUNDS = {10: 300, 1000: 200, 10_000: 20, 100_000: 3}  # by size, of what rewrites its whole file
+SLOW_ROUNDS = {10: 300, 100: 300, 1000: 200, 10_000: 20, 100_000: 3}  # by size, of what rewrites its whole file
 ROUNDS = 2000  # of all other appends
 CHANGED = 10_000  # messages of the conversation that is edited and renamed
 CHANGES = 200  # rounds of these
@@ -79,15 +63,28 @@ def append_rows(store: JsonFileStore, folder: Path, size: int) -> Iterator[Row]:
         with sqlite_insert(folder, size) as sqlite:
             mine, theirs, other = medians(ROUNDS, ours, raw, sqlite)
         what = f"durable append at {size:,} messages"
-        yield times_row(what, mine, theirs, "raw pwrite + fdatasync", 1.15)
-        yield times_row("…", mine, other, f"SQLite WAL FULL{times_raw(other, theirs)}")
+        yield times_row(what, mine, theirs, "raw pwrite + fdatasync", 1.15)._replace(
+            points=append_points(size, {"self_agent": mine, "raw pwrite + fdatasync": theirs})
+        )
+        yield times_row("…", mine, other, f"SQLite WAL FULL{times_raw(other, theirs)}")._replace(
+            points=append_points(size, {"SQLite": other})
+        )
 
         with tinydb_insert(folder, size) as (add, remove), rewritten_file(folder, size) as rewrite:
             sides = (ours, raw, add, remove, rewrite)
             medians(1, *sides)  # TinyDB reads its file twice at the first insert
             mine, theirs, tiny, _, rewritten = medians(SLOW_ROUNDS[size], *sides)
-        yield times_row("…", mine, tiny, f"TinyDB{times_raw(tiny, theirs)}")
-        yield times_row("…", mine, rewritten, f"one JSON file rewritten{times_raw(rewritten, theirs)}")
+        yield times_row("…", mine, tiny, f"TinyDB{times_raw(tiny, theirs)}")._replace(
+            points=append_points(size, {"TinyDB": tiny})
+        )
+        yield times_row("…", mine, rewritten, f"one JSON file rewritten{times_raw(rewritten, theirs)}")._replace(
+            points=append_points(size, {"one JSON file rewritten": rewritten})
+        )
+
+
+def append_points(size: int, seconds: dict[str, float]) -> tuple[Point, ...]:
+    """Return what the picture shows of appends at one size."""
+    return tuple(Point("append", 0, series, size, spent * 1e6) for series, spent in seconds.items())
 
 
 def times_raw(seconds: float, raw: float) -> str:
@@ -101,7 +98,7 @@ def raw_append(folder: Path, size: int) -> Iterator[Call]:
     """Yield the write, to a copy of the document, of the bytes that an append writes."""
     path = folder / f"raw{size}"
     shutil.copy(folder / "conversations" / f"c{size}.json", path)
-    data = ending([message_line(message_at(1, size))], first=False)
+    data = ending(1, size)
     offsets = itertools.count(path.stat().st_size - len(CLOSING), len(data) - len(CLOSING))
     fd = os.open(path, os.O_RDWR)
 
@@ -127,8 +124,8 @@ def sqlite_insert(folder: Path, size: int) -> Iterator[Call]:
 def tinydb_insert(folder: Path, size: int) -> Iterator[tuple[Call, Call]]:
     """Yield an insert into a TinyDB with as many messages, and what undoes it, so that its size stays."""
     path = folder / f"tiny{size}"
-    path.write_text(json.dumps({"_default": {str(n): fields(n) for n in range(1, size + 1)}}))
-    new = fields(size + 1)
+    path.write_text(json.dumps({"_default": {str(n): fields(1, n) for n in range(1, size + 1)}}))
+    new = fields(1, size + 1)
     added: list[int] = []
     with TinyDB(path) as base:
         yield lambda _: added.append(base.insert(new)), lambda _: base.remove(doc_ids=[added.pop()])
@@ -138,8 +135,8 @@ def tinydb_insert(folder: Path, size: int) -> Iterator[tuple[Call, Call]]:
 def rewritten_file(folder: Path, size: int) -> Iterator[Call]:
     """Yield what a server does that keeps the conversation in memory and writes all of it at each message."""
     path, temporary = folder / f"whole{size}", folder / f"whole{size}.new"
-    messages = [fields(n) for n in range(1, size + 1)]
-    new = fields(size + 1)
+    messages = [fields(1, n) for n in range(1, size + 1)]
+    new = fields(1, size + 1)
 
     def rewrite(_: int) -> None:
         messages.append(new)
@@ -153,12 +150,6 @@ def rewritten_file(folder: Path, size: int) -> Iterator[Call]:
     yield rewrite
 
 
-def fields(position: int) -> dict[str, object]:
-    """Return the fields that the store writes for a message."""
-    message = message_at(1, position)
-    return {"id": message.id, "role": message.role, "content": message.content, "timestamp": message.timestamp}
-
-
 # --- edit and rename
 
 
@@ -169,7 +160,7 @@ def change_rows(store: JsonFileStore, path: Path) -> Iterator[Row]:
     middle = entry.number << POSITION_BITS | CHANGED // 2
     contents = (CONTENT, CONTENT[::-1])  # of one length
     calls: dict[str, Call] = {
-        "edit": lambda n: store.edit(middle, lambda message: replace(message, content=contents[n % 2], edited_at=TIME)),
+        "edit": lambda n: store.edit(middle, contents[n % 2]),
         "rename": lambda n: store.update(path.stem, title=f"title {n:06}"),
     }
     for what, call in calls.items():
@@ -251,7 +242,7 @@ def sqlite_writers(stack: contextlib.ExitStack, path: Path) -> Call:
 
 def raw_writers(stack: contextlib.ExitStack, folder: Path) -> Call:
     """Return the durable write of an append's bytes to the end of a writer's own file."""
-    data = ending([message_line(message_at(1, 1))], first=False)
+    data = ending(1, 1)
     descriptors = [os.open(folder / f"raw{n}", os.O_RDWR | os.O_CREAT) for n in range(THREADS)]
     for fd in descriptors:
         stack.callback(os.close, fd)

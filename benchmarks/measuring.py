@@ -1,65 +1,20 @@
-"""What the benchmarks of the store share: the same message for every side, documents, SQLite, interleaved rounds."""
+"""What the benchmarks of the store share: the same message for every side, SQLite, interleaved rounds."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.documents import CONTENT, TIME
 from benchmarks.table import Row
-from self_agent.models import POSITION_BITS, Message
-from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, dump, header_line
-from self_agent.storage.rows import row_of
+from self_agent.models import Message
 
-ROOT = Path(__file__).resolve().parent.parent
-CONTENT = "0123456789 " * 32  # with the other fields of its line about 440 bytes
 MESSAGE = Message("user", CONTENT)  # made once: no side is timed for it
 PAUSE = 200e-6  # seconds
-TIME = "2025-04-30T10:00:01.000000Z"
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Yield a folder on the disk that the server's own data would be on, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "data") as name:
-        yield Path(name)
-
-
-# --- documents
-
-
-def message_at(number: int, position: int) -> Message:
-    """Return a message as the conversation with this number stores it at this position."""
-    return Message("user" if position % 2 else "assistant", CONTENT, number << POSITION_BITS | position, TIME)
-
-
-def message_line(message: Message) -> bytes:
-    """Return the line of a message in its document."""
-    return dump(row_of(message, message.id, message.timestamp))
-
-
-def write_document(folder: Path, name: str, number: int, messages: int) -> Path:
-    """Write a conversation's document without the store and return where it is."""
-    header = {
-        "conversation_id": name,
-        "number": number,
-        "user_id": "local",
-        "name": None,
-        "system_prompt": None,
-        "model": None,
-        "project_id": 0,
-        "created_at": TIME,
-        "updated_at": TIME,
-    }
-    lines = (message_line(message_at(number, position)) for position in range(1, messages + 1))
-    path = folder / f"{name}.json"
-    path.write_bytes(header_line(header) + b"\n" + SEPARATOR.join(lines) + CLOSING)
-    return path
 
 
 # --- SQLite

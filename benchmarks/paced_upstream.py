@@ -17,6 +17,7 @@ import select
 import socket
 import time
 
+from benchmarks.answers import MODELS
 from tests.upstream import DONE, chunk_of, event
 
 TOKEN = re.compile(rb'"content":"(\d{4}):(\d{12}) "')  # finds a token in what a client received
@@ -46,16 +47,19 @@ class Stream:
         self.connection = connection
         self.request = b""
         self.waiting = b""  # what the connection does not take yet
+        self.left = False
 
     def asked(self) -> bool:
         """Read on; whether the request is whole."""
         piece = self.connection.recv(1 << 16)
         self.request += piece
+        self.left = not piece
         head, end, body = self.request.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head.lower())
         return bool(piece and end and len(body) >= (int(length[1]) if length else 0))
 
     def send(self, data: bytes) -> None:
+        """Send without waiting; what is not taken goes with the next."""
         data = self.waiting + data
         try:
             self.waiting = data[self.connection.send(data) :]
@@ -65,6 +69,7 @@ class Stream:
             self.waiting = b""
 
     def finish(self) -> None:
+        """Send the end of the answer."""
         self.connection.setblocking(True)
         self.send(END)
         if b"\r\nconnection: close\r\n" in self.request.lower():
@@ -84,9 +89,16 @@ def collect(listener: socket.socket, count: int) -> list[Stream]:
                     streams[stream.connection.fileno()] = stream
                     poll.register(stream.connection, select.EPOLLIN)
                 elif streams[fd].asked():
+                    if streams[fd].request.startswith(b"GET "):  # which models there are
+                        streams[fd].send(MODELS)
+                        streams[fd].request = b""
+                        continue
                     poll.unregister(fd)
                     streams[fd].send(HEAD + ROLE)
                     ready.append(streams[fd])
+                elif streams[fd].left:
+                    poll.unregister(fd)
+                    streams.pop(fd).connection.close()
     return ready
 
 
@@ -109,6 +121,7 @@ def pace(streams: list[Stream], rate: float, count: int) -> float:
 
 
 def main() -> None:
+    """Serve once, and say on which port and at the end how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--rate", type=float, default=20, help="tokens a second for each stream (20)")
@@ -117,7 +130,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
+        print(listener.getsockname()[1], flush=True)
         streams = collect(listener, options.streams)
         gc.disable()  # a collection would be a pause for all
         time.sleep(PAUSE)
