@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import math
 import select
 import signal
@@ -18,11 +20,14 @@ from gunicorn.workers.gthread import ThreadWorker
 from self_agent.outlet import Lent
 from self_agent.streams import LEND
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
 LENT = object()  # what became of a connection that somebody else has now
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 HEAD_SECONDS = 10.0  # for a request's line and headers, once the connection is open
 BODY_SECONDS = 60.0  # for its body
+WRITE_SECONDS = 60.0  # for a client to take an answer, or a piece of one
 READING = 1.0  # seconds that a request may take to come even where threads are short
 RESERVE = 4  # threads that answer when all others are busy
 LOOK = 0.1  # seconds between two looks at who waits for a thread
@@ -67,10 +72,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
         self.main, self.reserve = Lane(self.cfg.threads), Lane(RESERVE)
+        for _ in range(RESERVE):  # now, as long as there are threads to be had
+            self.reserve.pool.submit(time.sleep, LOOK)
         self.waiting: list[tuple[Any, float]] = []  # connections without a thread, and since when
         super().init_process()
 
     # --- from a connection to its answer
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection; one that the system has nothing left for waits in its queue, and ends nobody."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            log.error("no connection can be accepted now: %s", error.strerror)
+            time.sleep(LOOK)
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to a thread; if all are busy, to one that only says so, and that the server is alive.
@@ -84,8 +99,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self.waiting.append((conn, time.monotonic()))
                 return
         lane.busy += 1
-        done = lane.pool.submit(self.handle, conn, lane)
-        done.add_done_callback(partial(self.method_queue.defer, self.leave_lane, lane, conn))
+        try:
+            lane.pool.submit(self.work, conn, lane)
+        except RuntimeError:  # the system gives no more threads; what was submitted waits for one of those there are
+            log.error("no more than %d threads can be had now", lane.busy)
+            lane.threads = lane.busy - 1
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Look often after those that wait for a thread, and end those that sent no head in time."""
@@ -104,6 +122,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.enqueue_req(conn)
         if len(self.waiting) > before:
             self.waiting[-1] = conn, since
+
+    def work(self, conn: Any, lane: Lane) -> None:
+        """Handle a connection, in a thread of the lane, and say what became of it in the one that accepts."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(self.handle(conn, lane))
+        except Exception as error:
+            done.set_exception(error)
+        self.method_queue.defer(self.leave_lane, lane, conn, done)
 
     def leave_lane(self, lane: Lane, conn: Any, done: Any) -> None:
         lane.busy -= 1
@@ -135,7 +162,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Offer the connection to whoever answers, see `streams.LEND`."""
         self.thread.lane.reading.pop(conn, None)
         self.thread.req, self.thread.conn = req, conn
-        return super().handle_request(req, conn)
+        conn.sock.settimeout(WRITE_SECONDS)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the client takes nothing") from None
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -180,6 +211,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called every second: cut off who has not sent a whole request in time."""
         super().murder_pending()
         now = time.monotonic()
+        self.main.threads = self.cfg.threads  # there may be more again
         for lane in (self.main, self.reserve):
             for conn, (_, until) in list(lane.reading.items()):
                 if until < now:

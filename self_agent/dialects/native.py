@@ -10,7 +10,7 @@ from pydantic import Field
 from core import clock, errors
 from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, conversations, event_stream, user
+from self_agent.dialects.base import Dialect, conversations, event_stream, finished, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
@@ -88,7 +88,7 @@ def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
 @spec.validate(tags=["self_agent"])
 def send(conversation_id: str, json: SendBody) -> ViewResult:
     """Send a message and wait for the reply."""
-    reply = conversations.send(user(), conversation_id, json.content, model=json.model, new={}).wait().message
+    reply = finished(conversations.send(user(), conversation_id, json.content, model=json.model, new={}))
     conversation, messages = conversations.recent(user(), conversation_id, RECENT)
     data = {
         "reply": reply.content if reply else "",

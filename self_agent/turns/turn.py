@@ -19,6 +19,8 @@ from self_agent.providers.base import Cancellation
 
 log = logging.getLogger(__name__)
 
+CHECK = 1.0  # seconds between two checks of who waits
+
 Work = Callable[[], None]
 
 
@@ -119,9 +121,12 @@ class Turn:
             self.wait()
         return self.question
 
-    def wait(self) -> Done:
-        """Wait for the end and return it. Raises the AppError that the turn failed with."""
-        self._help_until(lambda: self.is_over)
+    def wait(self, check: Callable[[], None] | None = None) -> Done:
+        """Wait for the end and return it. Raises the AppError that the turn failed with.
+
+        `check` is called every second meanwhile; what it raises ends the waiting, and nothing else.
+        """
+        self._help_until(lambda: self.is_over, check)
         last = self._events[-1]
         if isinstance(last, Failed):
             raise last.error
@@ -147,16 +152,19 @@ class Turn:
             self._advanced.notify_all()
             return True
 
-    def _help_until(self, is_there: Callable[[], object]) -> None:
+    def _help_until(self, is_there: Callable[[], object], check: Callable[[], None] | None = None) -> None:
         while True:
             with self.lock:
                 self._helpers += 1
-                self._advanced.wait_for(lambda: is_there() or self._work)
+                is_due = self._advanced.wait_for(lambda: is_there() or self._work, CHECK if check else None)
                 self._helpers -= 1
                 work, self._work = self._work, None
-            if work is None:
+            if work is not None:
+                work()
+            elif is_due:
                 return
-            work()
+            elif check is not None:
+                check()
 
     # --- from question to end, in whichever thread works for the turn
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from core import clock
 from core.errors import NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import callers_key, conversations, event_stream, user
+from self_agent.dialects.base import callers_key, conversations, event_stream, finished, user
 from self_agent.encoders import openai_sse
 from self_agent.models import Conversation
 from self_agent.openapi import Body, Query, spec
@@ -78,7 +78,7 @@ def send(conversation_id: str, json: SendBody) -> ViewResult:
     turn = conversations.send(user(), conversation_id, json.content, model=json.model, api_key=callers_key())
     if json.stream:
         return event_stream(turn, openai_sse.BARE)
-    reply = turn.wait().message
+    reply = finished(turn)
     return json_response(
         {
             "conversation_id": conversation_id,
