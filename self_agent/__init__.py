@@ -49,7 +49,7 @@ def create_app(
     cli.install(app)
     provider = provider or from_settings(settings)
     store = store or open_store(settings)
-    turns = Turns(store)
+    turns = Turns(store, most=settings.max_reply_bytes)
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )

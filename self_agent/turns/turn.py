@@ -6,6 +6,7 @@ A turn knows nothing of stores and starts no threads; whoever claims its end fir
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -35,7 +36,8 @@ class Reader(ABC):
 class Turn:
     """One question and its reply."""
 
-    def __init__(self, user_id: str, conversation_id: str, question: Message) -> None:
+    def __init__(self, user_id: str, conversation_id: str, question: Message, most: float = math.inf) -> None:
+        """`most` is how many bytes of text and reasoning the reply may have."""
         self.id = uuid.uuid4().hex
         self.began = time.monotonic()
         self.user_id = user_id
@@ -45,6 +47,7 @@ class Turn:
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
+        self.room = most  # bytes that the reply may still have
         self.is_claimed = False  # no further chunk is taken
         self.is_over = False  # the last event is out
         self._events: list[Event] = []
@@ -183,15 +186,16 @@ class Turn:
                 self._advanced.notify_all()
 
     def take(self, chunks: Iterable[Chunk]) -> bool:
-        """Take chunks from the model; False when the turn ends and wants no more."""
+        """Take chunks from the model; False when the turn ends, or its reply is too long, and it wants no more."""
         with self.lock:
-            if self.is_claimed:
+            if self.is_claimed or self.room < 0:
                 return False
             events: list[Event] = []
             for chunk in chunks:
                 if type(chunk) is Delta:
                     if chunk.text or chunk.reasoning:
                         events.append(chunk)
+                        self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
                     self.reply = replace(
                         self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
@@ -201,7 +205,7 @@ class Turn:
                     events.append(chunk)
             if events:
                 self._publish(events)
-            return True
+            return self.room >= 0
 
     def claim(self) -> bool:
         """Take no further chunk; True for the one caller who was first and now has to end the turn."""
@@ -236,3 +240,7 @@ class Turn:
         if self._readers:
             self._give(self._readers, events)
         self._changed.notify_all()
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

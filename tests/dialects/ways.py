@@ -96,4 +96,5 @@ def arguments(rule: Rule, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a rule's path; a KeyError here is a new kind of id, to be added to `known`."""
     way = way_of(rule)
     renamed = way.arguments if way else {}
+    known = {"model": "echo", **known}
     return {name: known[renamed.get(name, name)] for name in rule.arguments}

@@ -18,6 +18,8 @@ from self_agent.openapi import Body, Query, spec
 
 ROOT = "/v1/chat"
 CONVERSATIONS = ROOT + "/conversations"
+STOP = ROOT + "/stop-stream"
+MESSAGES = ROOT + "/messages"
 OTHER = "其它"  # where the document puts conversations of no project
 
 blueprint = Blueprint("chat", __name__)
@@ -153,7 +155,7 @@ def read(conversation_id: str) -> ViewResult:
     return json_response({"id": conversation.id, **_row(conversation, _project_names())})
 
 
-@blueprint.post(ROOT + "/stop-stream")
+@blueprint.post(STOP)
 @spec.validate(tags=["poe"])
 def stop_stream(json: StopBody) -> ViewResult:
     """Stop a reply, keeping what there is of it; one that has ended is not an error."""
@@ -163,7 +165,7 @@ def stop_stream(json: StopBody) -> ViewResult:
     return json_response({"message": "Stream stopped" if stopped else "No stream to stop", "stopped": stopped})
 
 
-@blueprint.post(ROOT + "/messages/delete")
+@blueprint.post(MESSAGES + "/delete")
 @spec.validate(tags=["poe"])
 def delete_messages(json: DeleteMessagesBody) -> ViewResult:
     """Delete messages, of whichever conversations; ids of none count for nothing."""

@@ -7,16 +7,19 @@ from typing import Any
 from flask import Blueprint, request
 from pydantic import Field
 
-from core.errors import AppError
+from core.errors import AppError, NotFound
 from core.web import ViewResult, json_response
 from self_agent.dialects.base import callers_key, conversations, relayed
 from self_agent.openapi import Body, spec
 
 MODELS = "/v1/models"
 COMPLETIONS = "/v1/chat/completions"
-PATHS = (MODELS, COMPLETIONS)
 
 blueprint = Blueprint("openai", __name__)
+
+
+class UnknownModel(NotFound):
+    """Raised when no model has the name that was asked for."""
 
 
 class CompletionBody(Body):
@@ -30,8 +33,16 @@ class CompletionBody(Body):
 def models() -> ViewResult:
     """List the models that can be asked for. Source: https://platform.openai.com/docs/api-reference/models/list"""
     names = conversations.models(api_key=callers_key())
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "self_agent"} for name in names]
-    return json_response({"object": "list", "data": data})
+    return json_response({"object": "list", "data": [_model(name) for name in names]})
+
+
+@blueprint.get(MODELS + "/<path:model>")
+@spec.validate(tags=["poe"])
+def model(model: str) -> ViewResult:
+    """Return a model. Source: https://platform.openai.com/docs/api-reference/models/retrieve"""
+    if model not in conversations.models(api_key=callers_key()):
+        raise UnknownModel(f"The model '{model}' does not exist")
+    return json_response(_model(model))
 
 
 @blueprint.post(COMPLETIONS)
@@ -54,4 +65,10 @@ def complete(json: CompletionBody) -> ViewResult:
 def error_of(error: AppError) -> dict[str, Any]:
     """Return what OpenAI's SDKs look for in `error`. Source: openai-python, `APIError`"""
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    return {"message": error.message, "type": kind, "param": None, "code": None}
+    is_model = isinstance(error, UnknownModel)
+    param, code = ("model", "model_not_found") if is_model else (None, None)
+    return {"message": error.message, "type": kind, "param": param, "code": code}
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "self_agent"}
