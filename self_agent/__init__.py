@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 
 from core import auth, config, web
 from core.config import Settings
 from core.web import ViewResult, json_response
-from self_agent import cli, openapi
+from self_agent import cli, openapi, welcome
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.models import LOCAL_USER
@@ -18,7 +18,7 @@ from self_agent.providers import Provider, from_settings
 from self_agent.storage import Store, open_store
 from self_agent.turns.runner import Turns
 
-PUBLIC = ("/healthz", "/docs", "/openapi.json")
+PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def create_app(
     )
     parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases)
     app.add_url_rule("/healthz", "healthz", view_func=lambda: healthz(parts))
+    app.add_url_rule("/", "welcome", view_func=lambda: welcome.page(request.url_root, parts.provider.status()))
     return app
 
 

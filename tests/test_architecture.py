@@ -39,6 +39,7 @@ ALLOWED = {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
         "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
     },
+    "self_agent.welcome": set(),
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
 WIRING = (
@@ -54,6 +55,7 @@ KNOWS_FLASK = (
     "self_agent.openapi",
     "self_agent.dialects",
     "self_agent.cli",
+    "self_agent.welcome",
     *WIRING,
 )
 

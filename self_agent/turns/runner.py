@@ -153,8 +153,13 @@ class Turns:
         return len(self._all())
 
     def _running(self) -> list[Turn]:
+        """Return the turns that run, and end those whose thread has died: nobody else would."""
         with self._lock:
-            return [queue[0][0] for queue in self._queues.values()]
+            turns = [queue[0][0] for queue in self._queues.values()]
+        for turn in turns:
+            if turn.thread is not None and turn.thread.ident and not turn.thread.is_alive() and not turn.is_claimed:
+                self._finish(turn, (), AppError("the server failed while the reply was generated; send it again"))
+        return turns
 
     def _all(self) -> list[Turn]:
         with self._lock:
@@ -163,8 +168,9 @@ class Turns:
     # --- from question to end; by default in a thread of the turn's own
 
     def _in_a_thread(self, turn: Turn, work: Work) -> None:
+        turn.thread = threading.Thread(target=work, name=f"turn-{turn.id}", daemon=True)
         try:
-            threading.Thread(target=work, name=f"turn-{turn.id}", daemon=True).start()
+            turn.thread.start()
         except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
             self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
 
@@ -182,6 +188,7 @@ class Turns:
             self._finish(turn, answer, error)
             return
         if isinstance(answer, Live) and CAN_WAIT_FOR_MANY:
+            turn.thread = None
             Reading(self.hub, answer, turn, partial(self._finish, turn, answer)).start()
         elif is_own:
             self._read(turn, answer)

@@ -48,6 +48,7 @@ class Turn:
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
+        self.thread: threading.Thread | None = None  # that works for it alone, if there is one
         self.is_claimed = False  # no further chunk is taken
         self.is_over = False  # the last event is out
         self._events: list[Event] = []

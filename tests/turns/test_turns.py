@@ -556,3 +556,20 @@ def test_reply_has_a_limit(world: World) -> None:
     assert done.content.startswith("12345你好")
     assert world.model.closed.wait(WAIT)
     assert [content for _, content in world.talk()] == ["hi", done.content]
+
+
+def test_turn_whose_thread_died_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies before it could run anything, as a tracer's bug makes it, leaves no turn behind."""
+
+    class Stillborn(threading.Thread):
+        def run(self) -> None:
+            if not self.name.startswith("turn-"):
+                super().run()
+
+    monkeypatch.setattr("self_agent.turns.runner.threading.Thread", Stillborn)
+    turn = world.submit()
+    with pytest.raises(AppError, match="send it again"):
+        turn.wait()
+    monkeypatch.undo()
+    world.model.say("ok", None)
+    assert world.submit().wait().message
