@@ -23,12 +23,14 @@ import requests
 from core.config import Settings
 from core.errors import ModelUnavailable, StartupError, UpstreamError
 from self_agent.events import Delta, Info
-from self_agent.providers.base import Cancellation, ChatMessage
+from self_agent.providers.base import Cancellation, ChatMessage, Live
 from self_agent.providers.local import process as local_process
 from self_agent.providers.local import provider as local
 from self_agent.providers.local.provider import LocalModel, local_model, progress_line
 from self_agent.providers.local.weights import REMEDY, Url, Weights, named, obtain
+from self_agent.providers.local.whole import merge
 from tests.providers.test_weights import FileServer, files, ignore, toy, unreachable  # noqa: F401 - a fixture
+from tests.serving import Server
 
 NAME = "smollm2-135m"
 ROOT = Path(__file__).parents[2]
@@ -167,6 +169,102 @@ def test_abandoned_completion_frees_the_model(model: LocalModel) -> None:
     assert time.monotonic() - begun < 1.5
     answer(model)
     assert time.monotonic() - begun < 15
+
+
+WITHOUT_END = {"messages": LONG, "ignore_eos": True}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+def test_answer_nobody_waits_for_is_let_go_of(model: LocalModel) -> None:
+    """A plain completion is watched from its beginning, so that it can be closed, and closing it frees its slot."""
+    begun = time.monotonic()
+    for _ in range(4):  # more than there are slots
+        body = model.complete(orjson.dumps(WITHOUT_END)).body
+        assert isinstance(body, Live)
+        body.close()
+    answer(model)
+    assert time.monotonic() - begun < 5  # one of them takes as long
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="werkzeug's server does not notice a client that has gone")
+def test_gone_client_frees_the_model(models_dir: Path, tmp_path: Path) -> None:
+    """Clients that leave while their plain completions are being made do not hold up the next one."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "models").symlink_to(models_dir)
+    with Server(tmp_path, provider="local", local_model=NAME) as server:
+        while requests.get(f"{server.url}/healthz", timeout=5).json()["model"]["state"] != "ready":
+            time.sleep(0.05)
+        url = f"{server.url}/v1/chat/completions"
+        for _ in range(3):
+            with pytest.raises((requests.Timeout, requests.ConnectionError)):  # before the headers, or after them
+                requests.post(url, json=WITHOUT_END, timeout=0.5)
+        whole = requests.post(url, json={"messages": LONG, "max_tokens": 5}, timeout=10)
+        assert whole.json()["usage"]["completion_tokens"] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [
+        ({}, 128),
+        ({"max_tokens": -1}, 128),
+        ({"max_tokens": 1_000_000}, 256),
+        ({"n_predict": 1_000_000, "n": 2}, 512),
+        ({"tools": [TOOL], "tool_choice": "required"}, 128),
+    ],
+)
+def test_every_generation_ends(model: LocalModel, options: dict[str, Any], longest: int) -> None:
+    """Half of the context is the end of an answer; who asks for more gets no more than the context has room for."""
+    completion = model.complete(orjson.dumps({**WITHOUT_END, **options}))
+    whole = orjson.loads(b"".join(completion.body))
+    assert {choice["finish_reason"] for choice in whole["choices"]} == {"length"}
+    assert whole["usage"]["completion_tokens"] <= longest
+
+
+def test_plain_completion_is_whole(model: LocalModel) -> None:
+    """What is put together of a stream has the fields of a plain completion, for every choice."""
+    asked = {"messages": LONG, "max_tokens": 3, "n": 2, "logprobs": True}
+    completion = model.complete(orjson.dumps(asked))
+    whole = orjson.loads(b"".join(completion.body))
+    assert completion.content_type.startswith("application/json")
+    assert (whole["object"], whole["model"], whole["usage"]["completion_tokens"]) == ("chat.completion", NAME, 3)
+    assert "prompt_progress" not in whole
+    for index, choice in enumerate(whole["choices"]):
+        assert (choice["index"], choice["finish_reason"]) == (index, "length")
+        assert choice["message"]["role"] == "assistant"
+        assert choice["message"]["content"] == "".join(token["token"] for token in choice["logprobs"]["content"])
+
+
+def test_refusal_of_a_completion_passes(model: LocalModel) -> None:
+    """A plain completion that cannot be keeps its status and llama.cpp's words."""
+    for options, status in (({"messages": 5}, 400), ({"messages": [{"role": "user", "content": "word " * 5000}]}, 400)):
+        completion = model.complete(orjson.dumps({**WITHOUT_END, **options}))
+        assert completion.status == status
+        assert orjson.loads(b"".join(completion.body))["error"]["message"]
+    assert model.complete(b"{").status >= 400
+
+
+def test_tool_calls_are_put_together() -> None:
+    """Calls come in pieces under their index, their arguments as text that is continued."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    for calls in (
+        [{"index": 0, "id": "a", "type": "function", "function": {"name": "look", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"at":'}}],
+        [{"index": 0, "function": {"arguments": "1}"}}, {"index": 1, "id": "b", "function": {"name": "go"}}],
+    ):
+        merge(message, {"tool_calls": calls})
+    assert message["content"] is None
+    first, second = message["tool_calls"]
+    assert first == {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at":1}'}}
+    assert second == {"id": "b", "function": {"name": "go"}}
+
+
+def test_crash_fails_a_completion(start: Start) -> None:
+    """A plain completion that a crash interrupts is cut off, and not taken for whole."""
+    model = ready(start())
+    completion = model.complete(orjson.dumps(WITHOUT_END))
+    kill(model)
+    with pytest.raises(UpstreamError):
+        list(completion.body)
 
 
 def test_question_over_the_context(model: LocalModel) -> None:

@@ -18,6 +18,8 @@ from self_agent.events import Chunk
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
 from self_agent.providers.local.process import CLOSE_TIMEOUT, CONTEXT_TOKENS, ModelProcess
 from self_agent.providers.local.weights import REMEDY, SMALLEST, Progress, Weights, check_gguf, named, obtain
+from self_agent.providers.local.whole import Whole, as_stream
+from self_agent.providers.openai.answer import Answer
 from self_agent.providers.openai.provider import OpenAICompatible
 
 log = logging.getLogger(__name__)
@@ -127,7 +129,11 @@ class LocalModel(Provider):
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""
-        return self._ask(lambda client: client.complete(body, cancel=cancel))
+        streamed = as_stream(body)
+        completion = self._ask(lambda client: client.complete(streamed or body, cancel=cancel))
+        if streamed is None or not isinstance(completion.body, Answer):  # which a refusal is not
+            return completion
+        return Completion(completion.status, "application/json; charset=utf-8", {}, Whole(completion.body))
 
     def close(self) -> None:
         self._closed = True
