@@ -27,7 +27,8 @@ from self_agent.providers.base import Cancellation, ChatMessage, Live
 from self_agent.providers.local import process as local_process
 from self_agent.providers.local import provider as local
 from self_agent.providers.local.provider import LocalModel, local_model, progress_line
-from self_agent.providers.local.weights import REMEDY, Url, Weights, named, obtain
+from self_agent.providers.local.sources import Url
+from self_agent.providers.local.weights import REMEDY, Weights, named, obtain
 from self_agent.providers.local.whole import merge
 from tests.providers.test_weights import FileServer, files, ignore, toy, unreachable  # noqa: F401 - a fixture
 from tests.serving import Server
