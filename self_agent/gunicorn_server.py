@@ -26,6 +26,7 @@ from self_agent.gunicorn_worker import EXTRA_GRACE, Worker
 Announce = Callable[[Settings, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
 COLLECTOR = (100_000, 50, 1000)  # new objects, and younger searches, after which Python searches for cycles
+ANNOUNCING = 0.2  # seconds that the master has to announce the server before the model is begun with
 UNREADABLE = "Invalid request from ip="  # how gunicorn's warning begins
 STARTS, STARTS_WINDOW = 5, 60.0  # so many starts of the worker within so many seconds: something is wrong for good
 
@@ -78,7 +79,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
         os.kill(os.getppid(), signal.SIGUSR1)  # see `Master.handle_usr1`
-        parts_of(self.flask_app).provider.start()  # only now, as it has something to say too
+        start = threading.Timer(ANNOUNCING, parts_of(self.flask_app).provider.start)  # which has something to say too
+        start.daemon = True
+        start.start()
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:

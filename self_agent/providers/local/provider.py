@@ -19,7 +19,7 @@ from self_agent.providers.base import Cancellation, ChatMessage, Completion, Pro
 from self_agent.providers.local.process import CLOSE_TIMEOUT, CONTEXT_TOKENS, ModelProcess
 from self_agent.providers.local.sources import Progress
 from self_agent.providers.local.weights import REMEDY, SMALLEST, Weights, check_gguf, named, obtain
-from self_agent.providers.local.whole import Whole, as_stream
+from self_agent.providers.local.whole import Whole, prepared
 from self_agent.providers.openai.answer import Answer
 from self_agent.providers.openai.provider import OpenAICompatible
 
@@ -129,9 +129,9 @@ class LocalModel(Provider):
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""
-        streamed = as_stream(body)
-        completion = self._ask(lambda client: client.complete(streamed or body, cancel=cancel))
-        if streamed is None or not isinstance(completion.body, Answer):  # which a refusal is not
+        asked, is_put_together = prepared(body)
+        completion = self._ask(lambda client: client.complete(asked, cancel=cancel))
+        if not (is_put_together and isinstance(completion.body, Answer)):  # which a refusal's is not
             return completion
         return Completion(completion.status, "application/json; charset=utf-8", {}, Whole(completion.body))
 
@@ -237,6 +237,8 @@ class LocalModel(Provider):
             foreseen = isinstance(error, ModelUnavailable)
             words = STOPPING if self._closed else str(error) if foreseen else UNFORESEEN
             log.log(logging.INFO if self._closed else logging.ERROR, "%s", words, exc_info=not foreseen)
+            if not self._closed:
+                log.info("model: the next question that comes in a minute or later tries again", extra=SHOWN)
             self._failed_at = time.monotonic()
             self._status = _Status("failed", words)
             raise ModelUnavailable(words, retry_after=FAILURE_LASTS) from error

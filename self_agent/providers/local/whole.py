@@ -20,18 +20,26 @@ from self_agent.providers.openai.reply import DONE
 
 # With `return_progress` the status comes before the prompt has been read, which can take minutes.
 AS_STREAM = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+# Who must call a tool must not end before: a small model that has written the call as text writes newlines after it.
+CALL_TOKENS = 256
+UNFORCED = (None, "auto", "none")
+LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 ONLY_IN_STREAMS = ("choices", "object", "prompt_progress")
 
 
-def as_stream(body: bytes) -> bytes | None:
-    """Return the body that asks for a stream instead of a plain completion; None where that cannot be."""
+def prepared(body: bytes) -> tuple[bytes, bool]:
+    """Return the body to send, and whether it asks for a stream where a plain completion is wanted."""
     try:
         fields = orjson.loads(body)
     except ValueError:
-        return None  # llama.cpp knows best how to refuse it
-    if not isinstance(fields, dict) or fields.get("stream") or (fields.get("logprobs") and fields.get("tools")):
-        return None  # llama.cpp refuses logprobs with tools in a stream
-    return orjson.dumps({**fields, **AS_STREAM})
+        fields = None
+    if not isinstance(fields, dict):
+        return body, False  # llama.cpp knows best how to refuse it
+    if fields.get("tool_choice") not in UNFORCED and not any(name in fields for name in LIMITS):
+        fields["max_tokens"] = CALL_TOKENS
+    # llama.cpp refuses logprobs with tools in a stream.
+    is_put_together = not (fields.get("stream") or (fields.get("logprobs") and fields.get("tools")))
+    return orjson.dumps({**fields, **AS_STREAM} if is_put_together else fields), is_put_together
 
 
 class Whole(Live[bytes]):
