@@ -34,10 +34,12 @@ ALLOWED = {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",
         "self_agent.providers",
     },
-    "self_agent.openapi": {"core", "core.web"},
+    "self_agent.document": {"core", "core.web", "self_agent.models", "self_agent.events", "self_agent.encoders"},
+    "self_agent.openapi": {"core", "core.web", "self_agent.document"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
         "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
+        "self_agent.document",
     },
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
@@ -51,6 +53,7 @@ KNOWS_FLASK = (
     "core.web",
     "core.auth",
     "self_agent.streams",
+    "self_agent.document",
     "self_agent.openapi",
     "self_agent.dialects",
     "self_agent.cli",
