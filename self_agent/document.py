@@ -176,7 +176,7 @@ def _content(name: str, returned: list[tuple[Any, tuple[Any, ...]]], answers: di
     for hint, extras in returned:
         samples = [extra if isinstance(extra, Sample) else sample_of(extra) for extra in extras if _is_sample(extra)]
         for sample in samples:
-            found[sample.content_type] = {"schema": {"type": "string"}, "example": sample.text}
+            found[sample.content_type] = {"example": sample.text}
         if get_origin(hint) is Json:
             [answers[name]] = get_args(hint)
         if not samples and hint is not NoReturn:

@@ -39,6 +39,7 @@ MESSAGE = "/api/chat/messages/<message_id>"
 blueprint = Blueprint("http", __name__)
 
 Number = Annotated[str, Field(pattern="^[0-9]+$", examples=["1048577"])]  # the first message of the first session
+User = Annotated[str, Field(examples=["local"])]  # with auth on the token's own
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -126,7 +127,7 @@ def list_sessions(json: SessionsBody) -> Json[Success[list[ChatSession]]]:
 
 @blueprint.get("/aichat/getsessionlist/<user_id>")
 @spec.validate(tags=["aichat"])
-def session_list(user_id: str, query: SessionsQuery) -> Json[Success[Sessions]]:
+def session_list(user_id: User, query: SessionsQuery) -> Json[Success[Sessions]]:
     """List a page of the sessions, and say how many there are."""
     sessions = _sessions(_shown_user(user_id), query.page, query.page_size)
     return _success({"list": sessions, "pagination": _pagination(query)})
@@ -134,7 +135,7 @@ def session_list(user_id: str, query: SessionsQuery) -> Json[Success[Sessions]]:
 
 @blueprint.get("/aichat/getsessionlistshow/<user_id>")
 @spec.validate(tags=["aichat"])
-def session_list_show(user_id: str, query: SessionsQuery) -> Json[Success[SessionsShown]]:
+def session_list_show(user_id: User, query: SessionsQuery) -> Json[Success[SessionsShown]]:
     """List a page of the sessions; the newest of all carries its latest messages."""
     sessions = _sessions(_shown_user(user_id), query.page, query.page_size)
     shown: list[SessionWithMessages] = []
