@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -26,20 +26,13 @@ from self_agent.events import Delta, Done, Event, Started
 from self_agent.models import Message
 
 T = TypeVar("T")
-Asks = Annotated[
-    T, "asks the model"
-]  # of a view that asks the model and does not stream: it can fail as the model does
+Asks = Annotated[T, "asks the model"]  # what a view returns that does not stream, but can fail as the model does
 
 ID = {"type": "string", "pattern": r"^[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,127}$", "example": "demo"}
 NUMBER = {"type": "integer", "minimum": 0, "example": 1}
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 SERVER = ("server", "The server itself.")  # the tag of what belongs to no dialect
-FILLERS: dict[Any, Any] = {
-    str: "Hello",
-    int: 1,
-    bool: False,
-    float: 1.0,
-}  # for a field without an example
+FILLERS: dict[Any, Any] = {str: "Hello", int: 1, bool: False, float: 1.0}  # for a field without an example
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds, if the upstream names any."}}
 WITH_BODY = {"POST", "PUT", "PATCH"}
 REFERENCE = "#/components/schemas/{model}"
@@ -72,8 +65,7 @@ def complete(document: dict[str, Any], app: Flask, error_body: ErrorBody, *, aut
     tags: dict[str, str] = {}
     answers: dict[str, Any] = {}  # by operation, what it answers with as JSON
     for rule, method, operation in _operations(document, app):
-        view = inspect.unwrap(app.view_functions[rule.endpoint])
-        hints = get_type_hints(view, include_extras=True)
+        hints = _hints(app.view_functions[rule.endpoint])
         tag, sentence = _tag(app, rule)
         tags[tag] = sentence
         operation["tags"] = [tag]
@@ -106,18 +98,25 @@ def _operations(document: dict[str, Any], app: Flask) -> Iterator[tuple[Rule, st
                 yield rule, method, operation
 
 
+def _hints(view: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(inspect.unwrap(view), include_extras=True)
+    except NameError:  # only the type checker knows this name: the defaults must do
+        return {}
+
+
 def _name(rule: Rule, method: str, taken: dict[str, Any]) -> str:
     name = rule.endpoint.replace(".", "_")
     return f"{name}_{method.lower()}" if name in taken else name
 
 
 def _tag(app: Flask, rule: Rule) -> tuple[str, str]:
-    """Return the name of the dialect that a rule belongs to, and the first line of its module."""
+    """Return the name of the dialect that a rule belongs to, and the first sentence of its module."""
     if "." not in rule.endpoint:
         return SERVER
     name = rule.endpoint.partition(".")[0]
     words = sys.modules[app.blueprints[name].import_name].__doc__ or name
-    return name, words.partition("\n")[0]
+    return name, " ".join(words.partition("\n\n")[0].split())
 
 
 # --- requests
@@ -126,12 +125,11 @@ def _tag(app: Flask, rule: Rule) -> tuple[str, str]:
 def _describe_request(operation: dict[str, Any], hints: dict[str, Any]) -> None:
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
-            schema = _path_schema(hints.get(parameter["name"], str))
+            default = int if parameter["schema"]["type"] == "integer" else str
+            schema = _path_schema(hints.get(parameter["name"], default))
             parameter["example"] = schema.pop("example")
             parameter["schema"] = schema
-        elif (
-            "anyOf" in parameter["schema"]
-        ):  # null is how a model says that there is none, which a query just leaves out
+        elif "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
             [parameter["schema"]] = [kind for kind in parameter["schema"]["anyOf"] if kind != {"type": "null"}]
     body = hints.get("json")
     if body is not None:
@@ -143,7 +141,7 @@ def _path_schema(hint: Any) -> dict[str, Any]:
     if hint in (str, int):
         return dict(ID if hint is str else NUMBER)
     schema = TypeAdapter(hint).json_schema()
-    return {**schema, "example": schema.pop("examples", ["demo"])[0]}
+    return {**schema, "example": schema.pop("examples", [FILLERS.get(hint, "demo")])[0]}
 
 
 def example_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -216,11 +214,8 @@ def _errors(
             else:
                 content = {"application/json": {"schema": schema_of(body), "example": body}}
                 headers = {"headers": RETRY_AFTER} if status == 429 else {}
-                found[str(status)] = {
-                    "description": sentence[0].upper() + sentence[1:],
-                    **headers,
-                    "content": content,
-                }
+                words = sentence[0].upper() + sentence[1:]
+                found[str(status)] = {"description": words, **headers, "content": content}
     return dict(sorted(found.items()))
 
 

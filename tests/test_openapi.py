@@ -21,7 +21,7 @@ from self_agent.openapi import Body, spec
 from tests.conftest import MakeApp
 
 SECRET = "s" * 32
-SECONDS = 25  # at most, for each of the two searches
+SECONDS = 30  # at most, for each of the two searches
 OFF = {"enabled": False}
 CHECKS = {
     "positive_data_acceptance": OFF,  # a schema cannot say that a text must not be blank or that a thing must exist
