@@ -1,4 +1,7 @@
-"""The poe dialect: `poe.md`, and what the contract adds to it; one module for each noun of its paths."""
+"""The dialect of OpenAI-style clients, `poe.md`: the server keeps the history, and replies end in `[DONE]`.
+
+There is one module for each noun of its paths.
+"""
 
 from __future__ import annotations
 
