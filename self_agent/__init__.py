@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from flask import Flask, request
+from flask import Flask
 from typing_extensions import NotRequired, TypedDict
 
 from core import auth, config, web
@@ -56,7 +56,7 @@ def create_app(
     )
     parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases)
     install_health(app, parts)
-    app.add_url_rule("/", "welcome", view_func=lambda: welcome.page(request.url_root, parts.provider.status()))
+    welcome.install(app, parts.provider.status)
     return app
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from string import Template
-from typing import Any
+from typing import Annotated, Any
 
-from flask import Response
+from flask import Flask, Response, request
+
+from self_agent.document import Sample
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -35,6 +38,15 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+
+
+def install(app: Flask, status: Callable[[], dict[str, Any]]) -> None:
+    """Serve the page; `status` returns what the provider says of itself."""
+
+    @app.get("/")
+    def welcome() -> Annotated[Response, Sample("text/html", "<!doctype html>…")]:
+        """Say what runs here, for a person."""
+        return page(request.url_root, status())
 
 
 def page(url: str, model: dict[str, Any]) -> Response:
