@@ -55,7 +55,8 @@ class Conversation:
     """What lists and headings need of a conversation; its messages are read page by page.
 
     `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
-    is the beginning of the first user message, `summary` the beginning of the latest message. What can be set
+    is the beginning of the first user message, `summary` the beginning of the latest message. Lists leave out a draft,
+    for which only settings were chosen, until it has a message. What can be set
     stands together: a field that is added there, with a default, is all that the stores need.
     """
 
@@ -68,6 +69,7 @@ class Conversation:
     system_prompt: str | None = _settable(None)
     model: str | None = _settable(None)
     project_id: int = _settable(0)
+    is_draft: bool = _settable(False)
     count: int = 0
     first: str = ""
     summary: str = ""

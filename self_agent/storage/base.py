@@ -77,7 +77,10 @@ class Store(ABC):
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        """Return a user's conversations, newest update first, optionally of one project; limit None is all."""
+        """Return a user's conversations, newest update first, optionally of one project; limit None is all.
+
+        One with `is_draft` is left out until it gets its first message, and stays when that is hidden later.
+        """
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:

@@ -99,7 +99,8 @@ class MemoryStore(Store):
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        found = [r.conversation for r in self._records.values() if r.conversation.user_id == user_id]
+        listed = [r for r in self._records.values() if r.messages or not r.conversation.is_draft]
+        found = [r.conversation for r in listed if r.conversation.user_id == user_id]
         found = [c for c in found if project_id is None or c.project_id == project_id]
         found.sort(key=lambda conversation: conversation.updated_at, reverse=True)
         return Page(found[offset : None if limit is None else offset + limit], len(found))

@@ -258,6 +258,26 @@ def test_lists_are_newest_first(store: Store) -> None:
     assert store.conversations("nobody").total == 0
 
 
+def test_draft_waits_for_its_message(store: Store) -> None:
+    """A draft is found by its id and in no list, whatever is set, until it has a message; then it stays."""
+    store.create("listed", "u")
+    store.create("c", "u", is_draft=True)
+    store.create("d", "v", is_draft=True)
+    store.update("c", model="m")
+    assert [c.id for c in store.conversations("u").items] == ["listed"]
+    assert store.conversations("u", project_id=0).total == store.conversations("u").total == 1
+    assert store.conversations("v").total == 0
+    store.begin("u", "c", user("x"))
+    assert [c.id for c in store.conversations("u").items] == ["c", "listed"]
+    store.hide([store.append("d", user("x"))[0].id])
+    assert store.conversations("v").total == 1
+    store.update("listed", is_draft=True)
+    assert [c.id for c in store.conversations("u").items] == ["c"]
+    store.delete("listed")
+    store.delete("c")
+    assert store.conversations("u").total == 0
+
+
 def test_update_sets_fields(store: Store) -> None:
     """Only the fields that are named change, and `None` takes a value away."""
     made = store.create("c", "u", title="t", system_prompt="s", model="m")

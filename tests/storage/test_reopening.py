@@ -45,6 +45,19 @@ def test_everything_is_there_again(reopen: Open) -> None:
         assert store.projects("v") == []
 
 
+def test_draft_is_one_again(reopen: Open) -> None:
+    """What was set before the first message is there again, and still in no list."""
+    store = reopen()
+    store.create("c", "u", is_draft=True, model="m")
+    for _ in range(2):
+        store = reopen()
+        found = store.get("c")
+        assert found
+        assert (found.model, found.is_draft, store.conversations("u").total) == ("m", True, 0)
+    store.append("c", user("x"))
+    assert reopen().conversations("u").total == 1
+
+
 @pytest.mark.parametrize("end", [None, "appended", "finished", "nothing"])
 def test_left_checkpoint_is_the_reply(reopen: Open, end: str | None) -> None:
     """What was checkpointed of a reply is stored as cut off, once, unless the reply was stored or given up."""
