@@ -78,7 +78,7 @@ def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
                 **_heading(conversation, latest),
                 "messages": [_message(message) for message in messages],
                 "meta": {"page": query.page, "size": query.size, "total": conversation.count},
-                "config": {"model": conversation.model},
+                "config": {"model": conversations.model_of(conversation)},
             }
         }
     )
@@ -148,7 +148,7 @@ def change(conversation_id: str, json: ChangeBody) -> ViewResult:
             "data": {
                 **_heading(conversation),
                 "system_prompt": conversation.system_prompt,
-                "config": {"model": conversation.model},
+                "config": {"model": conversations.model_of(conversation)},
             }
         }
     )
@@ -157,10 +157,10 @@ def change(conversation_id: str, json: ChangeBody) -> ViewResult:
 @blueprint.post(ROOT + "/<conversation_id>/set_config")
 @spec.validate(tags=["self_agent"])
 def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
-    """Choose the model of a conversation, which is created if it is not there yet."""
+    """Choose the model of a conversation, before its first message too: then no list shows it yet."""
     changes = {"model": json.model or None} if "model" in json.model_fields_set else {}
     conversation = conversations.update(user(), conversation_id, changes, create=True)
-    return json_response({"data": {"model": conversation.model}})
+    return json_response({"data": {"model": conversations.model_of(conversation)}})
 
 
 @blueprint.get(MODELS)
@@ -193,7 +193,7 @@ def _unknown(conversation_id: str, query: DetailQuery) -> dict[str, Any]:
         "updated_at": None,
         "messages": [],
         "meta": {"page": query.page, "size": query.size, "total": 0},
-        "config": {"model": None},
+        "config": {"model": conversations.model_of()},
     }
 
 
