@@ -15,6 +15,7 @@ from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
+from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
 from self_agent.turns.runner import Turns
 
@@ -29,6 +30,7 @@ class Parts:
     turns: Turns
     provider: Provider
     conversations: Conversations
+    shelves: Shelves
 
 
 def create_app(
@@ -53,7 +55,7 @@ def create_app(
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )
-    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases)
+    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
     app.add_url_rule("/healthz", "healthz", view_func=lambda: healthz(parts))
     return app
 

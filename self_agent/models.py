@@ -1,4 +1,4 @@
-"""The nouns: what a conversation, a message and a project are, whatever stores or shows them."""
+"""The nouns: what a conversation, a message, a project and a shelf are, whatever stores or shows them."""
 
 from __future__ import annotations
 
@@ -92,6 +92,37 @@ class Project:
     name: str
     user_id: str
     created_at: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Conversations that a user put together: the number of each by its id, in the order in which they were added."""
+
+    id: str
+    name: str
+    conversations: dict[str, int]
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word on a conversation, which `number` tells from a later one with the same id."""
+
+    id: str
+    conversation_id: str
+    number: int
+    tag: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A user's folders and tags, oldest first."""
+
+    folders: tuple[Folder, ...] = ()
+    tags: tuple[Tag, ...] = ()
 
 
 @dataclass(frozen=True)

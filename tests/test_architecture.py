@@ -27,7 +27,8 @@ ALLOWED = {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
         "self_agent.turns", "self_agent.history",
     },
-    "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage"},
+    "self_agent.shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.conversations"},
+    "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage", "self_agent.shelves"},
     "self_agent.encoders": {"self_agent.events"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
@@ -37,7 +38,7 @@ ALLOWED = {
     "self_agent.openapi": {"core", "core.web"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
-        "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
+        "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
     },
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip

@@ -12,9 +12,10 @@ from typing import Any, TypeVar, cast
 from core import clock
 from core.config import Settings
 from core.errors import Conflict, NotFound, StorageError
-from self_agent.models import Conversation, Message, Page, Project, first_of, id_at, number_of, summary_of
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, Store
+from self_agent.models import Conversation, Message, Page, Project, Shelf, first_of, id_at, number_of, summary_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, ShelfChange, Store
 from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, next_after, positions_wanted
+from self_agent.storage.shelves import of_those
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -68,6 +69,7 @@ class MemoryStore(Store):
         self._lock = threading.RLock()
         self._records: dict[str, Record] = {}
         self._projects: dict[int, Project] = {}
+        self._shelves: dict[str, Shelf] = {}
         self._numbers = count(1)
         self._project_ids = count(1)
         self._is_closed = False
@@ -222,6 +224,18 @@ class MemoryStore(Store):
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
+
+    # --- shelves
+
+    @_locked
+    def shelf(self, user_id: str) -> Shelf:
+        numbers = {r.conversation.number for r in self._records.values() if r.conversation.user_id == user_id}
+        return of_those(self._shelves.get(user_id, Shelf()), numbers.__contains__)
+
+    @_locked
+    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
+        self._shelves[user_id] = change(self.shelf(user_id))
+        return self._shelves[user_id]
 
     # --- the store itself
 

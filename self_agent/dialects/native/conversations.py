@@ -1,4 +1,4 @@
-"""The native dialect: `self_agent.md`, and what the contract adds to it."""
+"""Conversations as the document has them, and what the contract adds to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from flask import Blueprint
 from pydantic import Field
 
-from core import clock, errors
-from core.errors import AppError, NotFound
+from core import clock
+from core.errors import NotFound
 from core.web import ViewResult, json_response
-from self_agent.dialects.base import Dialect, conversations, event_stream, user
+from self_agent.dialects.base import conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
@@ -20,7 +20,7 @@ ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 RECENT = 20  # messages in the answer to a send
 
-blueprint = Blueprint("self_agent", __name__)
+blueprint = Blueprint("conversations", __name__)
 
 
 class DetailQuery(Query):
@@ -208,10 +208,3 @@ def _message(message: Message) -> dict[str, Any]:
     if message.incomplete:
         shown["incomplete"] = True
     return shown
-
-
-def _error_body(error: AppError) -> tuple[Any, int]:
-    return errors.body(error), error.status
-
-
-DIALECT = Dialect("self_agent", (ROOT, MODELS), blueprint, _error_body)
