@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +77,6 @@ def _shelf(fields: dict[str, Any]) -> Shelf:
 
 def _row(kind: type[T], fields: dict[str, Any]) -> T:
     row = kind(**fields)
-    if not all(type(value) in _KINDS[kind][name] for name, value in asdict(row).items()):
+    if not all(type(value) in _KINDS[kind][name] for name, value in vars(row).items()):
         raise TypeError(f"not a {kind.__name__}")
     return row
