@@ -58,12 +58,18 @@ class Store(ABC):
 
     @abstractmethod
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` is for a conversation that is older
-        than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` and `updated_at`, which is the same
+        unless given, are for a conversation that is older than this store; its messages bring their own timestamps.
         """
 
     @abstractmethod

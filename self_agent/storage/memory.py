@@ -78,13 +78,20 @@ class MemoryStore(Store):
 
     @_locked
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
         check_settable(fields)
         if conversation_id in self._records:
             raise Conflict(TAKEN)
         now = created_at or clock.now()
-        made = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
+        made = Conversation(conversation_id, next(self._numbers), user_id, now, updated_at or now, **fields)
+        clock.not_before(made.updated_at)
         self._records[conversation_id] = Record(made)
         return made
 

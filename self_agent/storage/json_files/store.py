@@ -82,18 +82,32 @@ class JsonFileStore(Store):
     # --- conversations
 
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
-        return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
+        times = {"created_at": created_at, "updated_at": updated_at}
+        return self._create(conversation_id, user_id, **times, **fields)[0].conversation()
 
     def _create(
-        self, conversation_id: str, user_id: str, *messages: Message, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *messages: Message,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> tuple[Entry, list[Message]]:
         """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
         with self._opened(self._catalog).creating(conversation_id) as number:
             now = created_at or clock.now()
-            header = header_of(conversation_id, number, user_id, fields, now, now)
+            clock.not_before(updated_at or now)
+            header = header_of(conversation_id, number, user_id, fields, now, updated_at or now)
             entry, stored = self._documents.create(header, messages)
             self._catalog.add(entry)
             return entry, stored
