@@ -16,6 +16,7 @@ from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
+from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
 from self_agent.turns.runner import Turns
 
@@ -30,6 +31,7 @@ class Parts:
     turns: Turns
     provider: Provider
     conversations: Conversations
+    shelves: Shelves
 
 
 def create_app(
@@ -54,7 +56,7 @@ def create_app(
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )
-    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases)
+    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
     install_health(app, parts)
     welcome.install(app, parts.provider.status)
     return app

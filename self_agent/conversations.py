@@ -18,6 +18,7 @@ from self_agent import history
 from self_agent.events import Chunk
 from self_agent.models import ROLES, SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
 from self_agent.providers.base import Cancellation, Completion, Provider
+from self_agent.providers.default import DefaultModel
 from self_agent.storage.base import Store
 from self_agent.turns.runner import Listener, Turns
 from self_agent.turns.turn import Turn
@@ -40,6 +41,7 @@ class Conversations:
         self._store = store
         self._turns = turns
         self._provider = provider
+        self._default_model = DefaultModel(provider)
         self._system_prompt = system_prompt
         self._context_tokens = context_tokens
 
@@ -113,10 +115,13 @@ class Conversations:
     def update(
         self, user_id: str, conversation_id: str, changes: Mapping[str, Any], *, create: bool = False
     ) -> Conversation:
-        """Set any of `title`, `system_prompt`, `model`, `project_id`; with `create` an unknown conversation is made."""
+        """Set any of `title`, `system_prompt`, `model`, `project_id`.
+
+        With `create` an unknown conversation is made, which no list shows before its first message.
+        """
         if create and self._store.get(check_id(conversation_id)) is None:
             with contextlib.suppress(Conflict):  # somebody else was faster
-                return self.create(user_id, conversation_id, **changes)
+                return self.create(user_id, conversation_id, is_draft=True, **changes)
         conversation = self.find(user_id, conversation_id)
         self._check_project(user_id, changes.get("project_id"))
         return self._store.update(conversation_id, **changes) if changes else conversation
@@ -214,6 +219,10 @@ class Conversations:
         """Pass a chat completion request on to the model; nothing of it is stored."""
         self._provider.check()
         return self._provider.complete(body, api_key=api_key, cancel=cancel)
+
+    def model_of(self, conversation: Conversation | None = None) -> str | None:
+        """Return the model that will answer in a conversation, or in a new one; None while none is known."""
+        return (conversation and conversation.model) or self._default_model.name()
 
     def models(self, *, api_key: str | None = None) -> list[str]:
         """Return the names of the models that can be asked for."""

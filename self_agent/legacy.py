@@ -1,12 +1,11 @@
-"""Taking in the folder of an older self_agent backend: `data/<id>.json`, a whole document each.
+"""Taking in the folder of an older self_agent backend: `data/<id>.json`, a whole document each, and its shelves.
 
-Nothing in that folder is changed. A conversation that is here already is left as it is, so the import can
-be run again.
+Nothing in that folder is changed. What is here already is left as it is, so the import can be run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,11 @@ import orjson
 
 from core import clock
 from core.errors import AppError
+from self_agent.legacy_shelves import take_in_folders, take_in_tags
 from self_agent.models import LOCAL_USER, NAME_LENGTH, ROLES, Message, check_id
 from self_agent.storage import Store
+
+SHELVES: dict[str, Callable[[Store, Any], int]] = {"folders.json": take_in_folders, "tags.json": take_in_tags}
 
 
 class NotLegacy(ValueError):
@@ -40,22 +42,29 @@ class Legacy:
     title: str | None
     model: str | None
     created_at: str
+    updated_at: str
     messages: list[Message]
     dropped: int  # messages without content, which this store does not keep
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files that may hold a conversation, oldest change first."""
-    return sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    """Return the files that may hold a conversation, oldest change first, and then those that name conversations."""
+    return sorted(folder.glob("*.json"), key=lambda path: (path.name in SHELVES, path.stat().st_mtime_ns))
 
 
 def take_in(store: Store, path: Path) -> Outcome:
     """Import one file."""
     try:
-        legacy = parse(path.read_bytes(), path.stem)
+        data = path.read_bytes()
+        if path.name in SHELVES and not _is_conversation(document := _loaded(data)):
+            taken = SHELVES[path.name](store, document)
+            detail = f"{taken} {path.stem}" if taken else "nothing in it is new"
+            return Outcome(path.name, "imported" if taken else "skipped", detail)
+        legacy = parse(data, path.stem)
         if store.get(legacy.id) is not None:
             return Outcome(path.name, "skipped", f"{legacy.id} is here already")
-        store.create(legacy.id, LOCAL_USER, title=legacy.title, model=legacy.model, created_at=legacy.created_at)
+        times = {"created_at": legacy.created_at, "updated_at": legacy.updated_at}
+        store.create(legacy.id, LOCAL_USER, title=legacy.title, model=legacy.model, **times)
         if legacy.messages:
             store.append(legacy.id, *legacy.messages)
     except NotLegacy as error:
@@ -70,24 +79,34 @@ def take_in(store: Store, path: Path) -> Outcome:
 
 def parse(data: bytes, stem: str) -> Legacy:
     """Read a document; `stem`, the file's name, is the id if the document names none. Raises NotLegacy."""
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise NotLegacy(f"not JSON: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("messages"), list):
+    document = _loaded(data)
+    if not _is_conversation(document):
         raise NotLegacy("not a conversation: it has no list of messages")
     conversation_id = check_id(str(document.get("conversation_id") or stem))
     messages = list(_messages(document["messages"]))
     kept = [message for message in messages if message.content.strip()]
     config = document.get("config")
+    created_at = clock.normalize_or(document.get("created_at"), "") or (kept[0].timestamp if kept else clock.now())
     return Legacy(
         id=conversation_id,
         title=_title(document.get("name"), kept),
         model=str(config["model"]) if isinstance(config, dict) and config.get("model") else None,
-        created_at=clock.normalize_or(document.get("created_at"), "") or (kept[0].timestamp if kept else clock.now()),
+        created_at=created_at,
+        updated_at=clock.normalize_or(document.get("updated_at"), created_at),
         messages=kept,
         dropped=len(messages) - len(kept),
     )
+
+
+def _loaded(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotLegacy(f"not JSON: {error}") from None
+
+
+def _is_conversation(document: Any) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("messages"), list)
 
 
 def _messages(rows: list[Any]) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""The nouns: what a conversation, a message and a project are, whatever stores or shows them."""
+"""The nouns: what a conversation, a message, a project and a shelf are, whatever stores or shows them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Conversation:
     """What lists and headings need of a conversation; its messages are read page by page.
 
     `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
-    is the beginning of the first user message, `summary` the beginning of the latest message. What can be set
+    is the beginning of the first user message, `summary` the beginning of the latest message. Lists leave out a draft,
+    for which only settings were chosen, until it has a message. What can be set
     stands together: a field that is added there, with a default, is all that the stores need.
     """
 
@@ -68,6 +69,7 @@ class Conversation:
     system_prompt: str | None = _settable(None)
     model: str | None = _settable(None)
     project_id: int = _settable(0)
+    is_draft: bool = _settable(False)
     count: int = 0
     first: str = ""
     summary: str = ""
@@ -90,6 +92,37 @@ class Project:
     name: str
     user_id: str
     created_at: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Conversations that a user put together: the number of each by its id, in the order in which they were added."""
+
+    id: str
+    name: str
+    conversations: dict[str, int]
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word on a conversation, which `number` tells from a later one with the same id."""
+
+    id: str
+    conversation_id: str
+    number: int
+    tag: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A user's folders and tags, oldest first."""
+
+    folders: tuple[Folder, ...] = ()
+    tags: tuple[Tag, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ ALLOWED = {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
         "self_agent.turns", "self_agent.history",
     },
-    "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage"},
+    "self_agent.shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.conversations"},
+    "self_agent.legacy_shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.shelves"},
+    "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage", "self_agent.legacy_shelves"},
     "self_agent.encoders": {"self_agent.events"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
@@ -38,7 +40,7 @@ ALLOWED = {
     "self_agent.openapi": {"core", "core.web", "self_agent.document"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
-        "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
+        "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
         "self_agent.document",
     },
     "self_agent.welcome": {"self_agent.document"},

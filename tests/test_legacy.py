@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from click.testing import CliRunner
 from core.config import Settings
 from self_agent import close, create_app
 from self_agent.cli import import_legacy
-from self_agent.legacy import NotLegacy, parse, take_in
+from self_agent.legacy import NotLegacy, files, parse, take_in
 from self_agent.providers.echo import Echo
+from self_agent.storage import Store, choices, open_store
 from self_agent.storage.memory import MemoryStore
 from tests.serving import ROOT, Server
 
@@ -33,6 +35,14 @@ OLD: dict[str, Any] = {
 }
 
 
+@pytest.fixture(params=choices())
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Each store."""
+    store = open_store(Settings(store=request.param, data_dir=tmp_path / "data", log_dir=tmp_path / "logs"))
+    yield store
+    store.close()
+
+
 def written(folder: Path, name: str, document: Any) -> Path:
     path = folder / name
     path.write_text(document if isinstance(document, str) else json.dumps(document, indent=2, ensure_ascii=False))
@@ -48,7 +58,7 @@ def test_conversation_arrives_whole(tmp_path: Path) -> None:
     assert found is not None
     assert (found.title, found.name, found.model, found.count) == (None, "你好", "gpt-4o", 2)
     assert found.created_at == "2025-04-30T10:00:00.000000Z"
-    assert found.updated_at == "2025-04-30T10:00:02.000000Z"
+    assert found.updated_at == "2025-04-30T10:10:00.000000Z"
     assert store.messages(found.id)[0].timestamp == "2025-04-30T10:00:01.000000Z"
 
 
@@ -58,6 +68,112 @@ def test_second_import_changes_nothing(tmp_path: Path) -> None:
     take_in(store, path)
     assert take_in(store, path).state == "skipped"
     assert len(store.messages("uuid4-1745971200000")) == 2
+
+
+@pytest.mark.parametrize(
+    ("updated", "expected"),
+    [
+        ("2025-05-01T10:00:00+08:00", "2025-05-01T02:00:00.000000Z"),
+        ("2025-04-30T10:00:01Z", "2025-04-30T10:00:02.000000Z"),
+        (None, "2025-04-30T10:00:02.000000Z"),
+        ("yesterday", "2025-04-30T10:00:02.000000Z"),
+    ],
+)
+def test_last_update_is_the_old_one(store: Store, tmp_path: Path, updated: Any, expected: str) -> None:
+    """It is the old file's, or the last message's where that is later or there is none."""
+    take_in(store, written(tmp_path, "a.json", {**OLD, "updated_at": updated}))
+    take_in(store, written(tmp_path, "b.json", {**OLD, "conversation_id": "b", "messages": []}))
+    found = {c.id: (c.created_at, c.updated_at) for c in store.conversations("local").items}
+    assert found[OLD["conversation_id"]] == ("2025-04-30T10:00:00.000000Z", expected)
+    assert found["b"] == ("2025-04-30T10:00:00.000000Z", "2025-04-30T10:10:00.000000Z")
+
+
+FOLDER = {
+    "folder_id": "f-1",
+    "name": "旅行",
+    "conversation_ids": ["b", "gone", "a", "b", 5, None],
+    "created_at": "2025-04-30T10:00:00Z",
+    "updated_at": "2025-05-01T10:00:00Z",
+}
+TAG = {"id": "t-1", "conversation_id": "a", "tag": "工作", "created_at": "2025-04-30T10:00:00Z", "updated_at": None}
+
+
+def imported(store: Store, folder: Path, **documents: Any) -> dict[str, tuple[str, str]]:
+    """Take in two conversations and these files; return what became of these."""
+    for name in "ab":
+        written(folder, f"{name}.json", {**OLD, "conversation_id": name})
+    for name, document in documents.items():
+        written(folder, f"{name}.json", document)
+    outcomes = {path.stem: take_in(store, path) for path in files(folder)}
+    return {name: (outcomes[name].state, outcomes[name].detail) for name in documents}
+
+
+def test_folders_and_tags_arrive(store: Store, tmp_path: Path) -> None:
+    """With their ids and times, after the conversations that they name, without those that are not there."""
+    default = {"folder_id": "default", "name": "默认收藏夹", "conversation_ids": ["a"], "is_default": True}
+    tags = [TAG, {**TAG, "id": "t-2", "conversation_id": "gone"}, {**TAG, "id": 7, "tag": "other"}]
+    outcomes = imported(store, tmp_path, folders=[FOLDER, default], tags=tags)
+    assert outcomes == {"folders": ("imported", "2 folders"), "tags": ("imported", "2 tags")}
+    shelf = store.shelf("local")
+    assert [(f.id, f.name, list(f.conversations)) for f in shelf.folders] == [
+        ("default", "默认收藏夹", ["a"]),
+        ("f-1", "旅行", ["b", "a"]),
+    ]
+    assert shelf.folders[1].updated_at == "2025-05-01T10:00:00.000000Z"
+    assert [(t.id, t.conversation_id, t.tag) for t in shelf.tags] == [("t-1", "a", "工作"), ("7", "a", "other")]
+    assert shelf.tags[0].updated_at == "2025-04-30T10:00:00.000000Z"
+
+
+def test_second_import_doubles_nothing(store: Store, tmp_path: Path) -> None:
+    """Folders and tags that are here, by their ids or by their words, are not taken in again."""
+    unnamed = {"name": "no id", "conversation_ids": ["a"]}
+    documents = {"folders": [FOLDER, unnamed], "tags": [TAG, {"conversation_id": "b", "tag": "no id"}]}
+    imported(store, tmp_path, **documents)
+    before = store.shelf("local")
+    outcomes = imported(store, tmp_path, **documents)
+    assert outcomes == dict.fromkeys(documents, ("skipped", "nothing in it is new"))
+    assert store.shelf("local") == before
+    more = {**FOLDER, "folder_id": "other", "conversation_ids": ["b"]}
+    imported(store, tmp_path, folders={"folders": [unnamed, more]}, tags=[{**TAG, "id": "other"}])
+    assert store.shelf("local") == before
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"f-1": FOLDER},
+        {"f-1": {**FOLDER, "folder_id": None}},
+        {"folders": [FOLDER]},
+        [5, None, [], {"name": 5}, FOLDER],
+    ],
+    ids=["by id", "by key", "wrapped", "odd"],
+)
+def test_folders_in_any_shape(store: Store, tmp_path: Path, document: Any) -> None:
+    """A list or a dict; what is no folder is left out."""
+    assert imported(store, tmp_path, folders=document)["folders"] == ("imported", "1 folders")
+    assert [folder.id for folder in store.shelf("local").folders] == ["default", "f-1"]
+
+
+def test_odd_shelves_do_no_harm(store: Store, tmp_path: Path) -> None:
+    """Ids that fit in no path are given anew, what says nothing is left out, and what is no JSON fails."""
+    folders = [
+        {**FOLDER, "folder_id": "../x", "name": "x" * 600},
+        {**FOLDER, "name": " "},
+        {**FOLDER, "folder_id": "y"},
+    ]
+    imported(store, tmp_path, folders=folders, tags=[{**TAG, "tag": ""}, {**TAG, "conversation_id": ["a"]}, "x"])
+    shelf = store.shelf("local")
+    assert [len(folder.name) for folder in shelf.folders] == [5, 500, 2]
+    assert "/" not in shelf.folders[1].id
+    assert shelf.tags == ()
+    assert imported(store, tmp_path, tags="{")["tags"][0] == "failed"
+    assert imported(store, tmp_path, tags=5)["tags"][0] == "skipped"
+
+
+def test_conversation_may_be_called_folders(store: Store, tmp_path: Path) -> None:
+    """A file of that name that holds messages is a conversation."""
+    assert imported(store, tmp_path, folders={**OLD, "conversation_id": "folders"})["folders"][0] == "imported"
+    assert store.get("folders")
 
 
 def test_given_name_is_title() -> None:
@@ -110,7 +226,7 @@ def test_command_reports_every_file(tmp_path: Path) -> None:
     again = create_app(settings, provider=Echo())
     try:
         answer = again.test_client().get("/api/v1/conversations/uuid4-1745971200000")
-        assert answer.json["data"]["updated_at"] == "2025-04-30T10:00:02Z"
+        assert answer.json["data"]["updated_at"] == "2025-04-30T10:10:00Z"
     finally:
         close(again)
 

@@ -86,6 +86,7 @@ class FakeUpstream:
         self.requests: list[Request] = []  # in the order they came, those for /models too
         self.models: list[str] = [MODEL]
         self.models_answer: Answer | None = None  # instead of the list
+        self.models_delay = 0.0  # seconds until it comes
         self.disconnected = threading.Event()  # a client left before its answer was complete
         self.delay = delay
         self.stopping = threading.Event()
@@ -209,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         upstream = self.server.upstream
         self._record(b"")
+        upstream.stopping.wait(upstream.models_delay)
         if upstream.models_answer is None:
             self._answer(Answer(200, {"object": "list", "data": [{"id": name} for name in upstream.models]}))
         else:

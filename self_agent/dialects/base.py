@@ -14,6 +14,7 @@ from self_agent import streams
 from self_agent.conversations import Conversations
 from self_agent.encoders.base import Framing
 from self_agent.models import Message
+from self_agent.shelves import Shelves
 from self_agent.streams import Stream
 from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
@@ -36,6 +37,7 @@ class Dialect:
 
 
 conversations = cast(Conversations, LocalProxy(lambda: current_app.extensions["self_agent"].conversations))
+shelves = cast(Shelves, LocalProxy(lambda: current_app.extensions["self_agent"].shelves))
 
 
 def hub() -> Hub:

@@ -161,6 +161,10 @@ class Provider(ABC):
     def describe(self) -> str:
         """Return the default model's name, or a few words on what will answer; never calls out."""
 
+    def default_model(self) -> str | None:
+        """Return the model that answers where none is asked for; None while none is known; never calls out."""
+        return None
+
     def check(self) -> None:
         """Raise ModelUnavailable if a question asked now could not be answered; never calls out."""
 

@@ -57,6 +57,9 @@ class Echo(Provider):
     def models(self, *, api_key: str | None = None) -> list[str]:
         return [MODEL]
 
+    def default_model(self) -> str:
+        return MODEL
+
     def describe(self) -> str:
         return "echo (says back what it is told)"
 

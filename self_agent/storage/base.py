@@ -25,7 +25,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
 from core.errors import Conflict, NotFound, NotYours
-from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project
+from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project, Shelf
 
 CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
 
@@ -38,6 +38,7 @@ FULL = f"The conversation is full: it holds {MAX_POSITION:,} messages at most."
 CLOSED = "The store is closed: the server is stopping."
 
 Change = Callable[[Message], Message]
+ShelfChange = Callable[[Shelf], Shelf]
 
 
 class Begun(NamedTuple):
@@ -49,7 +50,7 @@ class Begun(NamedTuple):
 
 
 class Store(ABC):
-    """A place that keeps conversations, their messages and projects."""
+    """A place that keeps conversations, their messages, projects and shelves."""
 
     persistent: ClassVar[bool] = True  # what is stored is there again when the store is opened again
 
@@ -57,12 +58,18 @@ class Store(ABC):
 
     @abstractmethod
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` is for a conversation that is older
-        than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` and `updated_at`, which is the same
+        unless given, are for a conversation that is older than this store; its messages bring their own timestamps.
         """
 
     @abstractmethod
@@ -77,7 +84,10 @@ class Store(ABC):
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        """Return a user's conversations, newest update first, optionally of one project; limit None is all."""
+        """Return a user's conversations, newest update first, optionally of one project; limit None is all.
+
+        One with `is_draft` is left out until it gets its first message, and stays when that is hidden later.
+        """
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
@@ -189,6 +199,20 @@ class Store(ABC):
     @abstractmethod
     def delete_project(self, project_id: int) -> None:
         """Delete a project; its conversations stay and belong to no project. Raises NotFound."""
+
+    # --- shelves
+
+    @abstractmethod
+    def shelf(self, user_id: str) -> Shelf:
+        """Return a user's folders and tags, without conversations that are gone or are not the user's."""
+
+    @abstractmethod
+    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
+        """Put what `change` makes of a user's folders and tags in their place, and return it.
+
+        No other change comes between. What `change` raises is passed on, and nothing has changed; it must not call
+        the store.
+        """
 
     # --- the store itself
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar, cast
 from core import clock
 from core.config import Settings
 from core.errors import Conflict, NotFound, StorageError
-from self_agent.models import Conversation, Message, Page, Project, first_of, id_at, number_of, summary_of
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, Store
+from self_agent.models import Conversation, Message, Page, Project, Shelf, first_of, id_at, number_of, summary_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, ShelfChange, Store
 from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, next_after, positions_wanted
+from self_agent.storage.shelves import of_those
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -68,6 +69,7 @@ class MemoryStore(Store):
         self._lock = threading.RLock()
         self._records: dict[str, Record] = {}
         self._projects: dict[int, Project] = {}
+        self._shelves: dict[str, Shelf] = {}
         self._numbers = count(1)
         self._project_ids = count(1)
         self._is_closed = False
@@ -76,13 +78,20 @@ class MemoryStore(Store):
 
     @_locked
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
         check_settable(fields)
         if conversation_id in self._records:
             raise Conflict(TAKEN)
         now = created_at or clock.now()
-        made = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
+        made = Conversation(conversation_id, next(self._numbers), user_id, now, updated_at or now, **fields)
+        clock.not_before(made.updated_at)
         self._records[conversation_id] = Record(made)
         return made
 
@@ -99,7 +108,8 @@ class MemoryStore(Store):
     def conversations(
         self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
     ) -> Page[Conversation]:
-        found = [r.conversation for r in self._records.values() if r.conversation.user_id == user_id]
+        listed = [r for r in self._records.values() if r.messages or not r.conversation.is_draft]
+        found = [r.conversation for r in listed if r.conversation.user_id == user_id]
         found = [c for c in found if project_id is None or c.project_id == project_id]
         found.sort(key=lambda conversation: conversation.updated_at, reverse=True)
         return Page(found[offset : None if limit is None else offset + limit], len(found))
@@ -221,6 +231,18 @@ class MemoryStore(Store):
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
+
+    # --- shelves
+
+    @_locked
+    def shelf(self, user_id: str) -> Shelf:
+        numbers = {r.conversation.number for r in self._records.values() if r.conversation.user_id == user_id}
+        return of_those(self._shelves.get(user_id, Shelf()), numbers.__contains__)
+
+    @_locked
+    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
+        self._shelves[user_id] = change(self.shelf(user_id))
+        return self._shelves[user_id]
 
     # --- the store itself
 

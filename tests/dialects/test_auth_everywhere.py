@@ -31,12 +31,14 @@ def bearer(user: str) -> dict[str, str]:
 
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
-    """An app in which Ada has a conversation, with a message, in a project."""
+    """An app in which Ada has a conversation, with a message, in a project and a folder, with a tag."""
     app = make_app(auth_enabled=True, jwt_secret=SECRET)
-    store = parts_of(app).store
+    store, shelves = parts_of(app).store, parts_of(app).shelves
     project = store.create_project("ada", MARK)
     store.create("adas", "ada", title=MARK, system_prompt=MARK, project_id=project.id)
     store.append("adas", Message("user", MARK), Message("assistant", MARK))
+    shelves.add("ada", shelves.create_folder("ada", MARK).id, "adas")
+    shelves.add_tag("ada", "adas", MARK)
     return app
 
 
@@ -56,14 +58,15 @@ def path_to_adas(app: Flask, rule: Rule) -> str:
     assert conversation is not None
     ids = {"conversation_id": "adas", "session_id": "adas", "project_id": 1, "user_id": "ada"}
     known = {**ids, "number": conversation.number, "message_id": store.messages("adas")[0].id}
-    values = arguments(rule, known)
+    shelf = store.shelf("ada")
+    values = arguments(rule, {**known, "folder_id": shelf.folders[-1].id, "tag_id": shelf.tags[0].id})
     return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: str(values[found[1]]), rule.rule)
 
 
 BODY: dict[str, Any] = {
     "content": "x", "message": "x", "messages": [{"role": "user", "content": "x"}], "role": "user",
     "name": "stolen", "title": "stolen", "new_title": "stolen", "new_content": "stolen", "model": "stolen",
-    "system_prompt": "stolen", "session_id": "adas", "user_id": "ada", "project_id": 1,
+    "system_prompt": "stolen", "session_id": "adas", "conversation_id": "adas", "user_id": "ada", "project_id": 1,
     **{name: value for way in all_ways().values() for name, value in way.fields.items()},
 }  # fmt: skip
 
@@ -76,7 +79,8 @@ def call(app: Flask, method: str, path: str, headers: dict[str, str]) -> Any:
 
 def state(app: Flask) -> Any:
     store = parts_of(app).store
-    return store.get("adas"), store.messages("adas"), store.projects("ada"), store.conversations("ada").items
+    own = (store.projects("ada"), store.conversations("ada").items, store.shelf("ada"))
+    return store.get("adas"), store.messages("adas"), own
 
 
 def test_there_are_routes(app: Flask) -> None:
@@ -115,7 +119,7 @@ def test_owner_sees_own(app: Flask) -> None:
         if method == "GET" and not rule.websocket:
             answer = call(app, method, path_to_adas(app, rule), bearer("ada"))
             seen += MARK in answer.text
-    assert seen >= 12
+    assert seen >= 14
 
 
 def test_running_reply_is_not_shared(make_app: MakeApp) -> None:

@@ -34,6 +34,7 @@ WAY = Way(
     delete=lambda c, cid: c.ask("DELETE", f"{NATIVE}/{cid}"),
     title=lambda c, cid: c.ask("GET", f"{NATIVE}/{cid}")["data"]["name"],
     rename=lambda c, cid, name: c.ask("PATCH", f"{NATIVE}/{cid}", {"name": name}),
+    fields={"tag": "hello"},
     empty=frozenset({f"{NATIVE}/<conversation_id>"}),
 )
 
@@ -203,14 +204,6 @@ def test_change_name_prompt_model(make_app: MakeApp) -> None:
     data = client.patch(f"{ROOT}/c", json={"name": None}).json["data"]
     assert (data["name"], data["system_prompt"]) == ("hello worl", "Be kind.")
     assert client.patch(f"{ROOT}/unknown", json={"name": "x"}).status_code == 404
-
-
-def test_frontend_sets_model_first(client: FlaskClient) -> None:
-    """The frontend that mints its ids chooses a model before the first message."""
-    cid = "3f0e8f0a-9f3b-4d53-8d5c-0a1b2c3d4e5f-1745971200000"
-    assert client.post(f"{ROOT}/{cid}/set_config", json={"model": "m"}).json == {"data": {"model": "m"}}
-    assert client.get(f"{ROOT}/{cid}?size=1").json["data"]["config"]["model"] == "m"
-    assert client.get("/api/v1/models").json == {"data": ["echo"]}
 
 
 # --- bad input

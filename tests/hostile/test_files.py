@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import NotFound
-from self_agent.models import Message
+from self_agent.models import Folder as ShelfFolder
+from self_agent.models import Message, Shelf, Tag
 from self_agent.storage.json_files import JsonFileStore
 from tests.hostile.conftest import examples, within
 from tests.hostile.damage import HEADER_FIELDS, MESSAGE_FIELDS, ODD, VALUES, Damage, damages, set_field
@@ -32,13 +34,16 @@ Folder = dict[str, bytes]  # what a data folder holds, by the paths in it
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A data folder with a victim between two others, a project, a snapshot and a checkpoint."""
+    """A data folder with a victim between two others, a project, a shelf, a snapshot and a checkpoint."""
     folder = tmp_path_factory.mktemp("whole") / "data"
     store = JsonFileStore(folder)
     project = store.create_project("u", "p")
     for name in ("before", "victim", "zother"):
         store.create(name, "u", title="t", system_prompt="s", project_id=project.id)
         store.append(name, *(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(WORDS)))
+    numbers = {found.id: found.number for found in store.conversations("u").items}
+    tag = Tag("t", "zother", numbers["zother"], "标签", "2025", "2025")
+    store.change_shelf("u", lambda _: Shelf((ShelfFolder("f", "名", numbers, "2025", "2025"),), (tag,)))
     store.close()
     date(folder)
     store = JsonFileStore(folder)
@@ -237,12 +242,15 @@ def test_odd_names_hide_nothing(whole: Folder, kind: str) -> None:
             assert texts(store.messages("victim")) == WORDS
 
 
-@pytest.mark.parametrize("name", ["store.json", "checkpoints/zother.jsonl"])
+@pytest.mark.parametrize("name", ["store.json", "shelves.json", "checkpoints/zother.jsonl"])
 def test_odd_bookkeeping_hides_nothing(whole: Folder, name: str) -> None:
-    """A `store.json` or a checkpoint with fields of other types costs a project or half a reply, and no message."""
+    """Fields of other types beside the documents cost a project, a shelf or half a reply, and no message."""
     first, _, rest = whole[name].partition(b"\n") if name.startswith("checkpoints") else (whole[name], b"", b"")
     content = json.loads(first)
-    holders = [content, *content.get("projects", [])]
+    shelves = content.get("shelves", {})
+    on_shelves = [row for shelf in shelves.values() for row in (shelf, *shelf["folders"], *shelf["tags"])]
+    numbers = [folder["conversations"] for shelf in shelves.values() for folder in shelf["folders"]]
+    holders = [content, shelves, *on_shelves, *numbers, *content.get("projects", [])]
     for fields, key in [(each, key) for each in holders for key in each]:
         right = fields[key]
         for value in ODD:
@@ -257,7 +265,12 @@ def check_bookkeeping(folder: Path) -> None:
         check_others(store)
         assert texts(store.messages("victim")) == WORDS
         assert all({type(project.name), type(project.created_at)} == {str} for project in store.projects("u"))
-        store.create("new", "u")
+        new = store.create("new", "u")
+        shelf = store.shelf("u")
+        assert {type(folder.name) for folder in shelf.folders} | {type(tag.tag) for tag in shelf.tags} <= {str}
+        assert new.number not in [number for folder in shelf.folders for number in folder.conversations.values()]
+        folder = ShelfFolder("g", "g", {"new": new.number}, "2025", "2025")
+        assert store.change_shelf("u", lambda s: replace(s, folders=(folder,))).folders == (folder,)
 
 
 def test_damaged_snapshot_is_not_believed(whole: Folder) -> None:
@@ -273,9 +286,11 @@ def test_damaged_snapshot_is_not_believed(whole: Folder) -> None:
 
 
 @examples(80)
-@given(name=st.sampled_from(["catalog.json", "store.json", "checkpoints/zother.jsonl"]), happened=damages())
+@given(
+    name=st.sampled_from(["catalog.json", "store.json", "shelves.json", "checkpoints/zother.jsonl"]), happened=damages()
+)
 def test_damaged_bookkeeping_hides_nothing(whole: Folder, name: str, happened: list[Damage]) -> None:
-    """A snapshot, a `store.json` or a checkpoint that went bad costs time or a project, and no message."""
+    """What lies beside the documents and went bad costs time, a project, a shelf or half a reply, and no message."""
     damaged = whole[name]
     for damage in happened:
         damaged = damage(damaged)

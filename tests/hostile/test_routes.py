@@ -23,6 +23,7 @@ from core.errors import NotFound
 from self_agent import close, create_app, parts_of
 from self_agent.models import Message
 from self_agent.providers.echo import Echo
+from self_agent.shelves import DEFAULT
 from tests.dialects.ways import arguments, way_of
 from tests.hostile import inputs
 from tests.hostile.conftest import examples
@@ -64,16 +65,19 @@ def surroundings(world: Path) -> list[tuple[str, bytes]]:
 
 
 def seed(app: Flask) -> dict[str, Any]:
-    """Make sure there is a conversation; return the ids that a path or a body may name."""
-    store = parts_of(app).store
+    """Make sure there is a conversation on a shelf; return the ids that a path or a body may name."""
+    store, shelves = parts_of(app).store, parts_of(app).shelves
     conversation = store.get(KNOWN) or store.create(KNOWN, "local")
     try:
         [message] = store.latest(KNOWN, 1)
     except ValueError:
         [message] = store.append(KNOWN, Message("user", "hi"))
     projects = store.projects("local") or [store.create_project("local", "p")]
+    own = [folder for folder in shelves.folders("local") if folder.id != DEFAULT]
+    folder = own[0] if own else shelves.create_folder("local", "f")
+    on_shelf = {"folder_id": folder.id, "tag_id": shelves.add_tag("local", KNOWN, "hello").id}
     ids = {"conversation_id": KNOWN, "session_id": KNOWN, "user_id": "local", "number": conversation.number}
-    return {**ids, "message_id": message.id, "message_ids": [message.id], "project_id": projects[0].id}
+    return {**ids, **on_shelf, "message_id": message.id, "message_ids": [message.id], "project_id": projects[0].id}
 
 
 def filled(rule: Rule, known: dict[str, Any], **instead: str) -> str:

@@ -148,7 +148,7 @@ def test_completion_names_the_embedded_model(model: LocalModel) -> None:
 
 def test_ready_model_describes_itself(model: LocalModel) -> None:
     """The list of models and /healthz name the one there is."""
-    assert model.describe() == NAME
+    assert model.describe() == model.default_model() == NAME
     assert model.models() == [NAME]
     assert model.status() == {"name": NAME, "state": "ready", "progress": 1.0}
     assert model.context_tokens == 4096

@@ -301,6 +301,21 @@ def test_useless_base_url_stops_start(connect: Connect, base_url: str) -> None:
         connect(base_url)
 
 
+def test_default_model_never_calls_out(upstream: FakeUpstream, connect: Connect) -> None:
+    """It is the configured one, else the first of the list once that was read, and then what is asked for."""
+    assert connect(model="m").default_model() == "m"
+    upstream.models = ["first", "second"]
+    for learn in (lambda p: p.models(), lambda p: list(p.stream(QUESTION))):
+        provider = connect(model="")
+        before = len(upstream.requests)
+        assert provider.default_model() is None
+        assert len(upstream.requests) == before
+        learn(provider)
+        assert provider.default_model() == "first"
+        list(provider.stream(QUESTION))
+        assert upstream.asked[-1].body["model"] == "first"
+
+
 def test_description_never_calls_out(connect: Connect) -> None:
     """The banner names the model, or else the host; no URL at all means OpenAI's own."""
     assert connect(model="m").describe() == "m"

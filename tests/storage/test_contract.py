@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import Conflict, NotFound, NotYours, StorageError
-from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Message, number_of
+from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Folder, Message, Shelf, Tag, number_of
 from self_agent.storage.base import Store
 from tests.storage.samples import full_message, said, settable
 
@@ -258,6 +258,26 @@ def test_lists_are_newest_first(store: Store) -> None:
     assert store.conversations("nobody").total == 0
 
 
+def test_draft_waits_for_its_message(store: Store) -> None:
+    """A draft is found by its id and in no list, whatever is set, until it has a message; then it stays."""
+    store.create("listed", "u")
+    store.create("c", "u", is_draft=True)
+    store.create("d", "v", is_draft=True)
+    store.update("c", model="m")
+    assert [c.id for c in store.conversations("u").items] == ["listed"]
+    assert store.conversations("u", project_id=0).total == store.conversations("u").total == 1
+    assert store.conversations("v").total == 0
+    store.begin("u", "c", user("x"))
+    assert [c.id for c in store.conversations("u").items] == ["c", "listed"]
+    store.hide([store.append("d", user("x"))[0].id])
+    assert store.conversations("v").total == 1
+    store.update("listed", is_draft=True)
+    assert [c.id for c in store.conversations("u").items] == ["c"]
+    store.delete("listed")
+    store.delete("c")
+    assert store.conversations("u").total == 0
+
+
 def test_update_sets_fields(store: Store) -> None:
     """Only the fields that are named change, and `None` takes a value away."""
     made = store.create("c", "u", title="t", system_prompt="s", model="m")
@@ -303,6 +323,67 @@ def test_projects_come_and_go(store: Store) -> None:
     for use in (store.delete_project, lambda key: store.rename_project(key, "x")):
         with pytest.raises(NotFound):
             use(second.id)
+
+
+def shelved(store: Store, user_id: str, *conversation_ids: str) -> Shelf:
+    """Put conversations into one folder, and give each a tag."""
+    found = [c for c in map(store.get, conversation_ids) if c]
+    folder = Folder("f", "名", {c.id: c.number for c in found}, "2025", "2026")
+    tags = tuple(Tag(f"t{c.number}", c.id, c.number, "x", "2025", "2026") for c in found)
+    return store.change_shelf(user_id, lambda _: Shelf((folder,), tags))
+
+
+def test_shelf_is_changed_as_a_whole(store: Store) -> None:
+    """A user's shelf is empty until it is changed, and then what the change made of it; nobody else's changes."""
+    for name in "abc":
+        store.create(name, "u")
+    assert store.shelf("u") == Shelf()
+    made = shelved(store, "u", "b", "a")
+    assert made == store.shelf("u")
+    assert list(made.folders[0].conversations) == ["b", "a"]
+    assert store.shelf("v") == Shelf()
+    seen: list[Shelf] = []
+    assert store.change_shelf("u", lambda shelf: seen.append(shelf) or shelf) == made  # type: ignore[func-returns-value]
+    assert seen == [made]
+    assert store.change_shelf("u", lambda shelf: replace(shelf, tags=())).tags == ()
+
+
+def test_refused_change_of_shelf_changes_nothing(store: Store) -> None:
+    """What the change raises is passed on."""
+    store.create("a", "u")
+    made = shelved(store, "u", "a")
+
+    def refuse(shelf: Shelf) -> Shelf:
+        raise NotYours("no")
+
+    with pytest.raises(NotYours, match="no"):
+        store.change_shelf("u", refuse)
+    assert store.shelf("u") == made
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_deleted_conversation_is_on_no_shelf(store: Store, keep: bool) -> None:
+    """Nor is another with its id, or one of another user's; a change is shown what is there."""
+    for name in "ab":
+        store.create(name, "u")
+    store.create("v", "v")
+    shelved(store, "u", "a", "b", "v")
+    store.delete("a", keep=keep)
+    store.create("a", "u")
+    seen: list[Shelf] = []
+    for shelf in (store.shelf("u"), store.change_shelf("u", lambda s: seen.append(s) or s), *seen):  # type: ignore[func-returns-value]
+        assert list(shelf.folders[0].conversations) == ["b"]
+        assert [tag.conversation_id for tag in shelf.tags] == ["b"]
+
+
+def test_changes_of_a_shelf_follow_each_other(store: Store) -> None:
+    """Of many changes at once none is lost."""
+
+    def add(n: int) -> Shelf:
+        return store.change_shelf("u", lambda s: replace(s, folders=(*s.folders, Folder(f"{n}", "", {}, "", ""))))
+
+    run_all(*(lambda n=n: add(n) for n in range(16)))
+    assert sorted(int(folder.id) for folder in store.shelf("u").folders) == list(range(16))
 
 
 def test_checkpoints_leave_no_trace(store: Store) -> None:
@@ -430,7 +511,12 @@ def test_closed_store_refuses(store: Store) -> None:
     assert store.ready()
     store.close()
     store.close()
-    for use in (lambda: store.get("c"), lambda: store.append("c", user("x")), lambda: store.projects("u")):
+    for use in (
+        lambda: store.get("c"),
+        lambda: store.append("c", user("x")),
+        lambda: store.projects("u"),
+        lambda: store.shelf("u"),
+    ):
         with pytest.raises(StorageError):
             use()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from self_agent.models import Message
+from self_agent.models import Folder, Message, Shelf, Tag
 from self_agent.storage.base import CUT_OFF, Store
 from tests.storage.samples import full_message, said, settable
 
@@ -43,6 +43,19 @@ def test_everything_is_there_again(reopen: Open) -> None:
         assert (store.conversations("u"), store.conversations("v"), store.messages("a"), store.projects("u")) == before
         assert store.message(whole.id) == whole
         assert store.projects("v") == []
+
+
+def test_draft_is_one_again(reopen: Open) -> None:
+    """What was set before the first message is there again, and still in no list."""
+    store = reopen()
+    store.create("c", "u", is_draft=True, model="m")
+    for _ in range(2):
+        store = reopen()
+        found = store.get("c")
+        assert found
+        assert (found.model, found.is_draft, store.conversations("u").total) == ("m", True, 0)
+    store.append("c", user("x"))
+    assert reopen().conversations("u").total == 1
 
 
 @pytest.mark.parametrize("end", [None, "appended", "finished", "nothing"])
@@ -109,6 +122,25 @@ def test_numbers_are_not_given_again(reopen: Open) -> None:
     numbers, projects = zip(*spent, strict=True)
     assert list(numbers) == sorted(set(numbers))
     assert list(projects) == sorted(set(projects))
+
+
+def test_shelves_are_there_again(reopen: Open) -> None:
+    """Folders and tags are kept, with what is in them in its order, and without what was deleted."""
+    store = reopen()
+    numbers = {name: store.create(name, "u").number for name in "cab"}
+    tags = tuple(Tag(f"t{name}", name, number, "标签", "2025", "2026") for name, number in numbers.items())
+    store.change_shelf("u", lambda _: Shelf((Folder("f", "名", numbers, "2025", "2026"),), tags))
+    store.change_shelf("v", lambda _: Shelf((Folder("g", "other", {}, "2025", "2026"),)))
+    before = (store.shelf("u"), store.shelf("v"))
+    store = reopen()
+    assert (store.shelf("u"), store.shelf("v")) == before
+    assert list(store.shelf("u").folders[0].conversations) == ["c", "a", "b"]
+    store.delete("a")
+    store.create("a", "u")
+    for _ in range(2):
+        store = reopen()
+        assert list(store.shelf("u").folders[0].conversations) == ["c", "b"]
+        assert [tag.conversation_id for tag in store.shelf("u").tags] == ["c", "b"]
 
 
 def test_clock_stays_behind_nothing(reopen: Open) -> None:

@@ -47,6 +47,9 @@ class Talk:
     is_kept: bool = False  # its deletion, if it happened, was a soft one
     names: set[str] = field(default_factory=set)
     sent: dict[str, Sent] = field(default_factory=dict)
+    folders: dict[str, Fate] = field(default_factory=dict)  # that it is in, by their names
+    tags: dict[str, Fate] = field(default_factory=dict)  # that it has, by what they say
+    tag_ids: dict[str, str] = field(default_factory=dict)
 
 
 class Belief:
@@ -56,6 +59,8 @@ class Belief:
         self.lock = threading.Lock()
         self.talks: dict[str, Talk] = {}
         self.deleted: dict[str, Talk] = {}
+        self.folders: dict[str, Fate] = {}  # by their names; the default one is always there
+        self.folder_ids = {"default": "default"}
         self.creations = 0  # of conversations whose ids the server chose, under way or cut off
         self.acknowledged = 0
         self.refused: list[str] = []  # answers that no kill explains

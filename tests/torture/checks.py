@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import requests
 
 from tests.serving import CONVERSATIONS
-from tests.torture.belief import MAYBE, NO, YES, Belief, Sent, Talk
+from tests.torture.belief import MAYBE, NO, YES, Belief, Fate, Sent, Talk
 
 _TOKEN = re.compile(r"q\d+:")
 _REPLY = re.compile(r"reply(?: (\d+):(?: (q\d+:))?)?")  # as much of it as an incomplete one has
@@ -38,6 +38,9 @@ def check(url: str, folder: Path, belief: Belief) -> list[Problem]:
         if talk.id in documents:
             shown = ask(url, f"{CONVERSATIONS}/{talk.id}?size=500")["data"]
             problems += check_talk(talk, shown, documents[talk.id], listed.get(talk.id, []))
+    problems += check_shelves(
+        ask(url, "/api/v1/folders/")["data"], ask(url, "/api/v1/conversation_tags/all")["tags"], belief
+    )
     return problems
 
 
@@ -100,6 +103,41 @@ def check_existence(listed: dict[str, list[int]], documents: dict[str, Row], bel
             del belief.talks[cid]
             if talk.there is YES:
                 yield Problem("lost", f"the conversation {cid}")
+
+
+def check_shelves(folders: list[Row], tags: list[Row], belief: Belief) -> Iterator[Problem]:
+    """Each folder and tag that was acknowledged is there once, and holds what is there, once."""
+    names = [folder["name"] for folder in folders[1:]]
+    marks = [(cid, folder["folder_id"]) for folder in folders for cid in folder["conversation_ids"]]
+    marks += [(tag["conversation_id"], f"#{tag['tag']}") for tag in tags]
+    ids = [folder["folder_id"] for folder in folders] + [tag["id"] for tag in tags]
+    for twice, count in Counter([*names, *marks, *ids]).items():
+        if count > 1:
+            yield Problem("duplicated", f"on the shelf: {twice}")
+    if not folders or folders[0]["folder_id"] != "default":
+        yield Problem("lost", "the default folder")
+    for cid, mark in marks:
+        if cid not in belief.talks:
+            yield Problem("wrong", f"{mark} holds {cid}, which is not there")
+    yield from settle(belief.folders, set(names), "the shelf")
+    belief.folder_ids = {"default": "default"} | {folder["name"]: folder["folder_id"] for folder in folders[1:]}
+    for talk in belief.talks.values():
+        inside = {"default" if f["is_default"] else f["name"] for f in folders if talk.id in f["conversation_ids"]}
+        yield from settle(talk.folders, inside, f"the folders of {talk.id}")
+        talk.tag_ids = {tag["tag"]: tag["id"] for tag in tags if tag["conversation_id"] == talk.id}
+        yield from settle(talk.tags, set(talk.tag_ids), f"the tags of {talk.id}")
+
+
+def settle(fates: dict[str, Fate], found: set[str], what: str) -> Iterator[Problem]:
+    """Judge what is there of some names, and believe what was found from now on."""
+    for name in fates.keys() | found:
+        fate = fates.get(name, NO)
+        if name in found and fate is NO:
+            yield Problem("wrong", f"{name!r} is among {what}")
+        if name not in found and fate is YES:
+            yield Problem("lost", f"{name!r} of {what}")
+    fates.clear()
+    fates.update(dict.fromkeys(found, YES))
 
 
 def check_talk(talk: Talk, shown: Row, document: Row, counts: list[int]) -> Iterator[Problem]:

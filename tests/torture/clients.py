@@ -1,4 +1,4 @@
-"""The load: clients that send, stream, rename, edit and delete through several dialects until the server is gone."""
+"""The load: clients that send, stream, rename, edit, shelve and delete through several dialects until the end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.torture.belief import MAYBE, NO, YES, Belief, Sent, Talk
 CLIENTS = 8
 SHARED_MESSAGES = 100  # in a conversation that all write to; then they begin another
 TALKS = 4  # conversations of its own that a client keeps; then it deletes one
+FOLDERS = 3  # of its own that a client makes
 WORDS = ["word", "你好", "line\nbreak", '"quoted"', "back\\slash", "é́", "😀", "]}", "{", "\u2028"]
 POE = "/v1/chat"
 ALICE = "/alice" + CONVERSATIONS
@@ -188,6 +189,53 @@ class Client(threading.Thread):
             sent.hidden = YES
             self.belief.done()
 
+    def folder(self) -> str | None:
+        """Return the name of a folder that is there: the one that all share, or one of one's own, maybe new."""
+        name = self.random.choice(["default", f"{self.name} {self.random.randrange(FOLDERS)}"])
+        if name in self.belief.folder_ids:
+            return name
+        if self.belief.folders.get(name) is not None:  # cut off: the next check says whether it is there
+            return None
+        self.belief.folders[name] = MAYBE
+        answer = self.post("/api/v1/folders/", {"name": name})
+        if answer:
+            self.belief.folder_ids[name] = answer.json()["data"]["folder_id"]
+            self.belief.folders[name] = YES
+            self.belief.done()
+        return name if answer else None
+
+    def shelve(self) -> None:
+        """Put a conversation into a folder, where it may be already, or take it out."""
+        own, name = self.own(), self.folder()
+        if not own or name is None:
+            return
+        talk = self.random.choice(own)
+        verb, fate = self.random.choice([("add", YES), ("add", YES), ("remove", NO)])
+        if talk.folders.get(name, NO) is not fate:
+            talk.folders[name] = MAYBE
+        if self.post(f"/api/v1/folders/{self.belief.folder_ids[name]}/{verb}", {"conversation_id": talk.id}):
+            talk.folders[name] = fate
+            self.belief.done()
+
+    def tag(self) -> None:
+        """Give a conversation a tag, which it may have already, or take it away."""
+        own = self.own()
+        if not own:
+            return
+        talk, text = self.random.choice(own), f"tag {self.random.choice(WORDS[:-1])}"  # white space at an end goes
+        if talk.tags.get(text) is YES and self.random.random() < 0.5:
+            talk.tags[text] = MAYBE
+            if self.post(f"/api/v1/conversation_tags/{talk.tag_ids[text]}", None, "DELETE"):
+                talk.tags[text] = NO
+                self.belief.done()
+            return
+        if talk.tags.get(text) is not YES:
+            talk.tags[text] = MAYBE
+        answer = self.post("/api/v1/conversation_tags/", {"conversation_id": talk.id, "tag": text})
+        if answer:
+            talk.tags[text], talk.tag_ids[text] = YES, answer.json()["id"]
+            self.belief.done()
+
     def delete(self) -> None:
         """Delete a conversation when there are enough, for good or softly."""
         own = self.own()
@@ -209,6 +257,8 @@ _STEPS: list[Callable[[Client], None]] = [
     *[Client.send_poe] * 2,
     *[Client.rename] * 2,
     *[Client.edit] * 2,
+    *[Client.shelve] * 3,
+    *[Client.tag] * 2,
     Client.create_poe,
     Client.hide,
     Client.delete,

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Union
 
 from core import files
-from self_agent.models import LOCAL_USER, Message
+from self_agent.models import LOCAL_USER, Folder, Message, Shelf, Tag
 from self_agent.storage.base import CUT_OFF, Store
 from self_agent.storage.json_files import JsonFileStore
 from tests.storage.samples import said
 from tests.torture.disk import Event, Recorder
 
 Shown = tuple[int, str, str, Union[str, None]]  # id, role, content, error
-View = dict[str, tuple[Union[str, None], list[Shown]]]  # the title and the messages of each conversation
+Heading = tuple[Union[str, None], list[str]]  # the title; names of folders and tags
+View = dict[str, tuple[Heading, list[Shown]]]  # the heading and the messages of each conversation
 
 REPLY = "A reply that is checkpointed twice: 你好 😀"
 OLD = {
@@ -52,14 +53,25 @@ def through(operations: files.Operations) -> Iterator[None]:
 
 def view(store: Store) -> View:
     """Return all that a store shows."""
+    shelf = store.shelf(LOCAL_USER)
+    marks = [(cid, folder.name) for folder in shelf.folders for cid in folder.conversations]
+    marks += [(tag.conversation_id, tag.tag) for tag in shelf.tags]
+    found = store.conversations(LOCAL_USER).items
+    assert {cid for cid, _ in marks} <= {each.id for each in found}, "a shelf holds what is not there"
     return {
-        found.id: (found.title, [(m.id, m.role, m.content, m.error) for m in store.messages(found.id)])
-        for found in store.conversations(LOCAL_USER).items
+        each.id: (
+            (each.title, sorted(mark for cid, mark in marks if cid == each.id)),
+            [(m.id, m.role, m.content, m.error) for m in store.messages(each.id)],
+        )
+        for each in found
     }
 
 
 class Session:
-    """A store where `c` holds a question and a reply, `d` a bystander, and `e`, the last that was made, nothing."""
+    """A store where `c` holds a question and a reply, `d` a bystander, and `e`, the last that was made, nothing.
+
+    `d` and `e` are in a folder, and have a tag.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,6 +80,7 @@ class Session:
             self.store.create(name, LOCAL_USER)
         self.store.append("c", Message("user", "first question"), Message("assistant", "first reply"))
         self.store.append("d", Message("user", "bystander"))
+        self.shelve("kept")
         self.reopen()  # so that there is a snapshot
 
     def reopen(self) -> None:
@@ -95,6 +108,19 @@ class Session:
         reply = self.checkpoint()
         self.store.append("c", Message("assistant", REPLY, id=reply.id))
         self.store.discard_checkpoint("c")
+
+    def shelve(self, name: str) -> None:
+        """Put `e` and `d` into a new folder, and give each a tag."""
+        members = {found.id: found.number for cid in "ed" if (found := self.store.get(cid))}
+        folder = Folder(name, name, members, "2025", "2025")
+        tags = tuple(
+            Tag(f"{name} {cid}", cid, number, f"tag {name}", "2025", "2025") for cid, number in members.items()
+        )
+        self.store.change_shelf(LOCAL_USER, lambda s: Shelf((*s.folders, folder), (*s.tags, *tags)))
+
+    def empty(self) -> None:
+        """Take everything off the shelf."""
+        self.store.change_shelf(LOCAL_USER, lambda _: Shelf())
 
     def last_id(self) -> int:
         return self.store.latest("c", 1)[0].id
@@ -135,6 +161,8 @@ STORIES: dict[str, tuple[Step, Step]] = {  # what happened before, and what the 
         Session.nothing,
         lambda s: s.store.begin(LOCAL_USER, "f", Message("user", "a first"), new={"title": "t"}),
     ),
+    "shelve": (Session.nothing, lambda s: s.shelve("more")),
+    "empty shelf": (Session.nothing, Session.empty),
     "delete": (Session.nothing, lambda s: s.store.delete("e")),
     "delete softly": (Session.nothing, lambda s: s.store.delete("e", keep=True)),
     "checkpoint": (Session.nothing, Session.checkpoint),
@@ -163,7 +191,10 @@ class Story:
         self.before = self.after if name == "take in old" else before
 
     def allows(self, found: View, *, acknowledged: bool) -> bool:
-        """Say whether this may be shown after the power failed; of several messages the first ones may be there."""
+        """Say whether this may be shown after the power failed; of several messages some may be there.
+
+        A disk may keep the block that ends with the second message and not the one where the first begins.
+        """
         whole = without_cut_off(found)
         ids = [message[0] for _, messages in found.values() for message in messages]
         if len(set(ids)) != len(ids) or not all(REPLY.startswith(text) and text for text in cut_off(found)):
@@ -172,8 +203,8 @@ class Story:
 
     def _is_between(self, found: View) -> bool:
         return found.keys() == self.after.keys() and all(
-            found[name][1] == messages[: len(found[name][1])]
-            and len(found[name][1]) >= len(self.before.get(name, self.after[name])[1])
+            found[name][1] == [message for message in messages if message in found[name][1]]
+            and all(message in found[name][1] for message in self.before.get(name, self.after[name])[1])
             and found[name][0] == title
             for name, (title, messages) in self.after.items()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.errors import Conflict, NotFound
-from self_agent.models import Conversation, Message, number_of
+from self_agent.models import Conversation, Folder, Message, Shelf, Tag, number_of
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.memory import MemoryStore
@@ -159,10 +160,10 @@ class BothStores(RuleBasedStateMachine):
         """Return the id of some message that was there once, or of none."""
         return self.ids[pick % len(self.ids)] if self.ids else 7 << 20 | 1
 
-    @rule(name=NAMES, title=st.none() | TEXTS, project=st.integers(0, 3))
-    def create(self, name: str, title: str | None, project: int) -> None:
+    @rule(name=NAMES, title=st.none() | TEXTS, project=st.integers(0, 3), draft=st.booleans())
+    def create(self, name: str, title: str | None, project: int, draft: bool) -> None:
         known = project if self.memory.project(project) else 0
-        self.both(lambda s: shown(s.create(name, "u", title=title, project_id=known)))
+        self.both(lambda s: shown(s.create(name, "u", title=title, project_id=known, is_draft=draft)))
 
     @rule(name=NAMES, messages=st.lists(st.tuples(ROLES, TEXTS), min_size=1, max_size=4))
     def append(self, name: str, messages: list[tuple[str, str]]) -> None:
@@ -205,6 +206,23 @@ class BothStores(RuleBasedStateMachine):
     def delete(self, name: str, keep: bool) -> None:
         self.both(lambda s: s.delete(name, keep=keep))
 
+    @rule(name=NAMES, folder_id=st.sampled_from("fg"))
+    def shelve(self, name: str, folder_id: str) -> None:
+        found = self.memory.get(name)
+        if found is None:
+            return
+        number = found.number
+
+        def change(shelf: Shelf) -> Shelf:
+            before = [folder for folder in shelf.folders if folder.id == folder_id] or [
+                Folder(folder_id, "", {}, "", "")
+            ]
+            after = replace(before[0], conversations={**before[0].conversations, name: number})
+            others = [folder for folder in shelf.folders if folder.id != folder_id]
+            return Shelf((*others, after), (*shelf.tags, Tag(str(len(shelf.tags)), name, number, "x", "", "")))
+
+        self.both(lambda s: s.change_shelf("u", change))
+
     @rule(name=TEXTS)
     def create_project(self, name: str) -> None:
         self.both(lambda s: s.create_project("u", name).id)
@@ -240,6 +258,7 @@ class BothStores(RuleBasedStateMachine):
                 times = [message.timestamp for message in opened.messages(name)]
                 assert times == sorted(times)
         self.both(lambda s: [(p.id, p.name) for p in s.projects("u")])
+        self.both(lambda s: s.shelf("u"))
 
 
 def answer(use: Callable[[Store], Any], store: Store) -> Any:

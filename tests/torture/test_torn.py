@@ -17,6 +17,9 @@ from tests.torture.stories import STORIES, Careless, Story, through, view
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no call that syncs a folder")
 
+AFTER_RESTART = [
+    "edit", "rename", "create", "begin anew", "delete", "delete softly", "shelve", "repair", "take in old",
+]  # fmt: skip
 FRESH = 3  # the highest number that a Session gave: it must not be given again
 
 
@@ -51,9 +54,7 @@ def test_power_fails_at_each_byte(folders: Iterator[Path], name: str) -> None:
                 check(story, Moment([*story.log[:end], *rest]).killed(), next(folders), acknowledged=False)
 
 
-@pytest.mark.parametrize(
-    "name", ["edit", "rename", "create", "begin anew", "delete", "delete softly", "repair", "take in old"]
-)
+@pytest.mark.parametrize("name", AFTER_RESTART)
 def test_power_fails_after_restart(folders: Iterator[Path], name: str) -> None:
     """Killed, started again, and then the power fails: what was acknowledged after the restart is there."""
     story = Story(next(folders), name)

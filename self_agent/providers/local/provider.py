@@ -89,6 +89,9 @@ class LocalModel(Provider):
     def describe(self) -> str:
         return self._model
 
+    def default_model(self) -> str:
+        return self._model
+
     def models(self, *, api_key: str | None = None) -> list[str]:
         return [self._model]
 

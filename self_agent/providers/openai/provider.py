@@ -57,6 +57,10 @@ class OpenAICompatible(Provider):
     def describe(self) -> str:
         return self._model or self._client.host
 
+    def default_model(self) -> str | None:
+        """Return the configured model, else the upstream's first, once its list was needed."""
+        return self._model or self._first_model or next(iter(self._models), None)
+
     def close(self) -> None:
         self._client.close()
 
@@ -119,8 +123,8 @@ class OpenAICompatible(Provider):
         return body
 
     def _default_model(self, key: str, cancel: Cancellation) -> str:
-        """Return the configured model, else the upstream's first; "" if cancelled while asking for that."""
-        name = self._model or self._first_model
+        """Return the default model, asking for it if need be; "" if cancelled meanwhile."""
+        name = self.default_model()
         if not name:
             names = self._list_models(key, cancel)
             if not names and not cancel.cancelled:

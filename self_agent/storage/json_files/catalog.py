@@ -31,7 +31,7 @@ class Catalog:
         self.get = self._by_id.get  # the entry of an id, or None
         self._by_number: dict[int, Entry] = {}
         self.by_number = self._by_number.get  # the entry of a number, or None
-        self._order: dict[str, dict[int, Entry]] = {}  # by user, then by number: oldest update first
+        self._order: dict[str, dict[int, Entry]] = {}  # the listed ones by user, then by number: oldest update first
         self._being_created: set[str] = set()
         self.last_number = 0  # the highest that was ever given
         self.is_dirty = False  # changed since the last snapshot
@@ -144,7 +144,7 @@ class Catalog:
             entry.updated_at = updated_at
             entry.texts = texts
             self.is_dirty = True
-            if next(reversed(self._order[entry.user_id].values())) is not entry:  # a later time leaves it there
+            if next(reversed(self._order[entry.user_id].values()), None) is not entry:  # a later time leaves it there
                 self._put_in_order(entry)
 
     def take_positions(self, entry: Entry, count: int) -> int:
@@ -166,7 +166,8 @@ class Catalog:
         with self._lock:
             entry.is_gone = True
             self.is_dirty = True
-            del self._by_id[entry.id], self._by_number[entry.number], self._order[entry.user_id][entry.number]
+            del self._by_id[entry.id], self._by_number[entry.number]
+            self._order[entry.user_id].pop(entry.number, None)
 
     def _next_number(self) -> int:
         if self.last_number >= MAX_NUMBER:
@@ -176,14 +177,18 @@ class Catalog:
 
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = self._by_number[entry.number] = entry
-        self._order.setdefault(entry.user_id, {})[entry.number] = entry
+        order = self._order.setdefault(entry.user_id, {})
+        if entry.is_listed:
+            order[entry.number] = entry
         self.last_number = max(self.last_number, entry.number)
         self.is_dirty = True
 
     def _put_in_order(self, entry: Entry) -> None:
         """Move an entry to its place, near the end: only writers that overtook each other put newer ones there."""
         order = self._order[entry.user_id]
-        del order[entry.number]  # a plain dict keeps the order of insertion in half the memory of an OrderedDict
+        order.pop(entry.number, None)  # a plain dict keeps the order of insertion in half the memory of an OrderedDict
+        if not entry.is_listed:
+            return
         newer = list(takewhile(lambda other: other.updated_at > entry.updated_at, reversed(order.values())))
         for moved in (entry, *reversed(newer)):
             order.pop(moved.number, None)

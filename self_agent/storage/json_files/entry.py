@@ -18,7 +18,7 @@ from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Field
 from self_agent.storage.json_files.salvage import is_heading, salvage
 
 UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
-PROJECT = list(SETTABLE).index("project_id")  # in `Entry.settable`
+PROJECT, DRAFT = (list(SETTABLE).index(name) for name in ("project_id", "is_draft"))  # in `Entry.settable`
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +47,11 @@ class Entry:
     def count(self) -> int:
         """How many messages are shown."""
         return self.total - self.hidden
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether lists show it: a draft waits for its first message."""
+        return self.total > 0 or not self.settable[DRAFT]
 
     @property
     def created_at(self) -> str:

@@ -39,6 +39,7 @@ class Folder:
         self.checkpoints = path / "checkpoints"
         self.catalog = path / "catalog.json"
         self.projects = path / "store.json"
+        self.shelves = path / "shelves.json"
         self._pid = path / ".lock.pid"
         self._lock = FileLock(path / ".lock", thread_local=False)  # the thread that closes may be another
 

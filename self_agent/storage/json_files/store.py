@@ -1,4 +1,4 @@
-"""The store of JSON files: what the contract promises, in terms of its documents, catalog, projects and checkpoints."""
+"""The store of JSON files: what the contract promises, in terms of its documents, catalog, projects, shelves, …"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from core import clock
 from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
-from self_agent.models import Conversation, Message, Page, Project, id_at, number_of
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, Store
+from self_agent.models import Conversation, Message, Page, Project, Shelf, id_at, number_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, ShelfChange, Store
 from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
@@ -21,7 +21,9 @@ from self_agent.storage.json_files.entry import Entry, with_header
 from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
+from self_agent.storage.json_files.shelves import Shelves
 from self_agent.storage.rows import check_settable, hidden
+from self_agent.storage.shelves import of_those
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class JsonFileStore(Store):
         self._folder.own(lock_timeout)
         self._catalog = Catalog()
         self._projects = Projects(self._folder.projects)
+        self._shelves = Shelves(self._folder.shelves)
         self._documents = Documents(self._folder, self._catalog, self._projects)
         self._checkpoints = Checkpoints(self._folder)
         self._loaded = threading.Event()
@@ -55,6 +58,8 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
+            self._shelves.load(self._documents.quarantine)
+            self._catalog.raise_numbers(self._shelves.last_number)
             opening.open_folder(self._documents, self._checkpoints)
             self._is_usable = True
         except Exception as error:
@@ -77,18 +82,32 @@ class JsonFileStore(Store):
     # --- conversations
 
     def create(
-        self, conversation_id: str, user_id: str, *, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> Conversation:
-        return self._create(conversation_id, user_id, created_at=created_at, **fields)[0].conversation()
+        times = {"created_at": created_at, "updated_at": updated_at}
+        return self._create(conversation_id, user_id, **times, **fields)[0].conversation()
 
     def _create(
-        self, conversation_id: str, user_id: str, *messages: Message, created_at: str | None = None, **fields: Any
+        self,
+        conversation_id: str,
+        user_id: str,
+        *messages: Message,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        **fields: Any,
     ) -> tuple[Entry, list[Message]]:
         """Create a conversation that begins with these messages, all of it in one replacement."""
         check_settable(fields)
         with self._opened(self._catalog).creating(conversation_id) as number:
             now = created_at or clock.now()
-            header = header_of(conversation_id, number, user_id, fields, now, now)
+            clock.not_before(updated_at or now)
+            header = header_of(conversation_id, number, user_id, fields, now, updated_at or now)
             entry, stored = self._documents.create(header, messages)
             self._catalog.add(entry)
             return entry, stored
@@ -203,6 +222,21 @@ class JsonFileStore(Store):
     def delete_project(self, project_id: int) -> None:
         self._opened(self._projects).delete(project_id)
         self._catalog.leave_project(project_id)
+
+    # --- shelves
+
+    def shelf(self, user_id: str) -> Shelf:
+        return self._of_those(user_id, self._opened(self._shelves).get(user_id))
+
+    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
+        return self._opened(self._shelves).change(user_id, lambda shelf: change(self._of_those(user_id, shelf)))
+
+    def _of_those(self, user_id: str, shelf: Shelf) -> Shelf:
+        def is_there(number: int) -> bool:
+            entry = self._catalog.by_number(number)
+            return entry is not None and entry.user_id == user_id
+
+        return of_those(shelf, is_there)
 
     # --- the store itself
 

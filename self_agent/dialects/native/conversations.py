@@ -1,17 +1,15 @@
-"""The dialect of the native frontend, `self_agent.md`: ids are the client's own, replies come whole or as events."""
+"""Conversations as the document has them, and what the contract adds to them."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from flask import Blueprint
 from pydantic import Field
 
-from core import clock, errors
-from core.errors import AppError, NotFound
+from core import clock
+from core.errors import NotFound
 from core.web import Json, json_response
-from self_agent.dialects.base import Dialect, conversations, event_stream, finished, user
-from self_agent.dialects.native_answers import (
+from self_agent.dialects.base import conversations, event_stream, finished, user
+from self_agent.dialects.native.answers import (
     Changed,
     Config,
     CutOff,
@@ -35,7 +33,7 @@ ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 RECENT = 20  # messages in the answer to a send
 
-blueprint = Blueprint("self_agent", __name__)
+blueprint = Blueprint("conversations", __name__)
 
 
 class DetailQuery(Query):
@@ -93,7 +91,7 @@ def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail]]:
                 **_heading(conversation, latest),
                 "messages": [_message(message) for message in messages],
                 "meta": {"page": query.page, "size": query.size, "total": conversation.count},
-                "config": {"model": conversation.model},
+                "config": {"model": conversations.model_of(conversation)},
             }
         }
     )
@@ -164,7 +162,7 @@ def change(conversation_id: str, json: ChangeBody) -> Json[Data[Changed]]:
             "data": {
                 **_heading(conversation),
                 "system_prompt": conversation.system_prompt,
-                "config": {"model": conversation.model},
+                "config": {"model": conversations.model_of(conversation)},
             }
         }
     )
@@ -173,10 +171,10 @@ def change(conversation_id: str, json: ChangeBody) -> Json[Data[Changed]]:
 @blueprint.post(ROOT + "/<conversation_id>/set_config")
 @spec.validate(tags=["self_agent"])
 def set_config(conversation_id: str, json: ConfigBody) -> Json[Data[Config]]:
-    """Choose the model of a conversation, which is created if it is not there yet."""
+    """Choose the model of a conversation, before its first message too: then no list shows it yet."""
     changes = {"model": json.model or None} if "model" in json.model_fields_set else {}
     conversation = conversations.update(user(), conversation_id, changes, create=True)
-    return json_response({"data": {"model": conversation.model}})
+    return json_response({"data": {"model": conversations.model_of(conversation)}})
 
 
 @blueprint.get(MODELS)
@@ -209,7 +207,7 @@ def _unknown(conversation_id: str, query: DetailQuery) -> Detail:
         "updated_at": None,
         "messages": [],
         "meta": {"page": query.page, "size": query.size, "total": 0},
-        "config": {"model": None},
+        "config": {"model": conversations.model_of()},
     }
 
 
@@ -224,10 +222,3 @@ def _message(message: Message) -> Shown:
     if message.incomplete:
         shown["incomplete"] = True
     return shown
-
-
-def _error_body(error: AppError) -> tuple[Any, int]:
-    return errors.body(error), error.status
-
-
-DIALECT = Dialect("self_agent", (ROOT, MODELS), blueprint, _error_body)
