@@ -172,13 +172,17 @@ def test_a_new_dialect_is_described_unasked() -> None:
     blueprint.post("/ghom/<ghom>")(spec.validate()(jatlh))
     app = Flask(__name__)
     app.register_blueprint(blueprint)
+    app.add_url_rule("/", view_func=lambda: "a page, which is no operation", endpoint="page")
     openapi.install(app, error_body, auth=True)
-    operation = app.test_client().get("/openapi.json").json["paths"]["/ghom/{ghom}"]["post"]
+    document = app.test_client().get("/openapi.json").json
+    assert list(document["paths"]) == ["/ghom/{ghom}"]
+    operation = document["paths"]["/ghom/{ghom}"]["post"]
     assert (operation["operationId"], operation["tags"]) == ("klingon_jatlh", ["klingon"])
     assert operation["requestBody"]["content"]["application/json"]["example"] == {"words": "Hello"}
     assert operation["parameters"][0]["example"] == "demo"
     assert operation["responses"]["200"]["content"] == {"application/json": {"schema": {}}}
     statuses = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AppError)}
     assert set(operation["responses"]) == {"200", *map(str, statuses - {405})}
-    shared = app.test_client().get("/openapi.json").json["components"]["responses"]
-    assert shared["klingon_504"]["content"]["application/json"]["schema"]["required"] == ["qagh"]
+    assert document["components"]["responses"]["klingon_504"]["content"]["application/json"]["schema"]["required"] == [
+        "qagh"
+    ]
