@@ -90,8 +90,11 @@ def _at(kind: str, name: str) -> dict[str, str]:
 
 
 def _operations(document: dict[str, Any], app: Flask) -> Iterator[tuple[Rule, str, dict[str, Any]]]:
+    """Yield the operations; what belongs to no dialect and does not say what it returns is none, and is taken out."""
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule)
+        if "." not in rule.endpoint and "return" not in _hints(app.view_functions[rule.endpoint]):
+            document["paths"].pop(path, None)  # a page for people
         for method in sorted(rule.methods or ()):
             operation = document["paths"].get(path, {}).get(method.lower())
             if operation and not rule.websocket:
