@@ -89,6 +89,8 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
         g.request_id = os.urandom(8).hex()
         g.began = time.monotonic()
         check_host(request.host, hosts)
+        if (target := _raw_path())[:1] not in ("/", ""):  # a whole URL, which no browser sends to a server itself
+            check_host(_netloc(target) or "", hosts)
         check_origin(request.headers.get("Origin"), origins, request.host)
 
     @app.after_request

@@ -25,7 +25,7 @@ def test_requests_look_the_same(upstream: FakeUpstream, connect: Connect) -> Non
     provider = connect(api_key="sk-x")
     for _ in range(2):
         list(provider.stream(QUESTION))
-        provider.models(api_key="sk-x")
+        provider.models(api_key="poe-sk-x")
     first, models, second, models_again = upstream.requests
     assert (first, models) == (second, models_again)
     assert upstream.connections == 1
