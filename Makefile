@@ -21,14 +21,21 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.run: requirements.txt
+# A .venv is made anew when it has no Python and pip that work, or an old one.
+USABLE = $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+ANEW := $(shell $(USABLE) || echo anew)
+
+.PHONY: anew
+anew:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "self_agent needs Python 3.10 or later: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@test ! -e $(VENV) || echo "$(VENV) has no working Python 3.10 or later: it is made anew"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.run: requirements.txt $(ANEW)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { echo "self_agent: the packages above could not be installed; is there a network? Then: make $(MAKECMDGOALS)"; exit 1; }
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.dev: requirements.txt requirements-dev.txt $(ANEW)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
 

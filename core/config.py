@@ -34,6 +34,7 @@ class Settings:
     threads: int = _setting(4096, "requests, streams and sockets that can be open at the same time")
     grace_seconds: float = _setting(10.0, "how long running replies may go on after SIGTERM or Ctrl-C")
     max_body_bytes: int = _setting(4_000_000, "largest request body; a larger one gets 413")
+    max_reply_bytes: int = _setting(4_000_000, "longest reply; a longer one is stopped there, and kept as incomplete")
     dialects: str = _setting("", "which dialects are served, each with an optional prefix; empty is all of them")
     cors_origins: str = _setting("", "further origins that may call, comma-separated; local ones always may")
     allowed_hosts: str = _setting("", "further names this server is reached by, comma-separated; local ones always are")
@@ -45,6 +46,9 @@ class Settings:
     )
     openai_base_url: str = _setting("", "an OpenAI-compatible API, such as https://api.poe.com/v1")
     openai_api_key: str = _setting("", "the key for it")
+    caller_keys: bool = _setting(
+        False, "pass every caller's key on; otherwise only poe-sk-… keys replace the server's own, if it has one"
+    )
     openai_model: str = _setting("", "the model to ask for when a request names none")
     connect_timeout: float = _setting(10.0, "seconds to wait for a connection to the model's server")
     read_timeout: float = _setting(120.0, "seconds of silence from the model's server before giving up")
@@ -86,6 +90,7 @@ _RANGES = (
     ("threads", 4, 65536),
     ("grace_seconds", 0, 3600),
     ("max_body_bytes", 1000, 1_000_000_000),
+    ("max_reply_bytes", 1000, 1_000_000_000),
     ("connect_timeout", 0.1, 3600),
     ("read_timeout", 0.1, 86400),
     ("retries", 0, 10),

@@ -9,6 +9,7 @@ AppError                     500  a bug, or anything nobody foresaw
 ├── NotFound                 404
 │   └── NotYours             404  (403 where a dialect's document says so)
 ├── MethodNotAllowed         405
+├── ClientGone               499  nobody reads the answer any more
 ├── Conflict                 409
 ├── TooManyRequests          429
 ├── StorageError             503  the store cannot be used now
@@ -87,6 +88,12 @@ class MethodNotAllowed(AppError):
     """Raised when the path exists, but not for this method."""
 
     status = 405
+
+
+class ClientGone(AppError):
+    """Raised when the client has hung up before its answer was there; the number is nginx's."""
+
+    status = 499
 
 
 class Conflict(AppError):

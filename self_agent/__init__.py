@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
+from typing_extensions import NotRequired, TypedDict
 
 from core import auth, config, web
 from core.config import Settings
-from core.web import ViewResult, json_response
-from self_agent import cli, openapi
+from core.web import Json, json_response
+from self_agent import cli, openapi, welcome
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.models import LOCAL_USER
@@ -19,7 +20,7 @@ from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
 from self_agent.turns.runner import Turns
 
-PUBLIC = ("/healthz", "/docs", "/openapi.json")
+PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,17 @@ def create_app(
     auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
     web.install_body(app)
     mounts.register(app)
-    openapi.install(app)
+    openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
     cli.install(app)
     provider = provider or from_settings(settings)
     store = store or open_store(settings)
-    turns = Turns(store)
+    turns = Turns(store, most=settings.max_reply_bytes)
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )
     parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
-    app.add_url_rule("/healthz", "healthz", view_func=lambda: healthz(parts))
+    install_health(app, parts)
+    welcome.install(app, parts.provider.status)
     return app
 
 
@@ -75,8 +77,35 @@ def close(app: Flask, grace: float = 0.0) -> None:
     parts.store.close()
 
 
-def healthz(parts: Parts) -> ViewResult:
-    """Say what is ready; answers 200 as long as the server lives."""
-    status: dict[str, Any] = {"store": {"ready": parts.store.ready()}, "model": parts.provider.status()}
-    ready = status["store"]["ready"] and status["model"]["state"] == "ready"
-    return json_response({"status": "ok" if ready else "starting", **status})
+class Ready(TypedDict):
+    """Whether something is ready."""
+
+    ready: bool
+
+
+class Model(TypedDict):
+    """Which model answers, and how far it is: `ready`, `none`, or a step on the way of the embedded one."""
+
+    name: str
+    state: str
+    progress: NotRequired[Any]
+    error: NotRequired[str]
+
+
+class Health(TypedDict):
+    """What is ready; `status` is `ok` or `starting`."""
+
+    status: str
+    store: Ready
+    model: Model
+
+
+def install_health(app: Flask, parts: Parts) -> None:
+    """Serve `/healthz`."""
+
+    @app.get("/healthz")
+    def healthz() -> Json[Health]:
+        """Say what is ready; answers 200 as long as the server lives."""
+        store, model = parts.store.ready(), cast(Model, parts.provider.status())
+        status = "ok" if store and model["state"] == "ready" else "starting"
+        return json_response({"status": status, "store": {"ready": store}, "model": model})

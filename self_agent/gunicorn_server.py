@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from self_agent.gunicorn_worker import EXTRA_GRACE, Worker
 Announce = Callable[[Settings, int], None]
 KEEP_ALIVE = 30  # seconds an idle connection stays open between two requests
 COLLECTOR = (100_000, 50, 1000)  # new objects, and younger searches, after which Python searches for cycles
+ANNOUNCING = 0.2  # seconds that the master has to announce the server before the model is begun with
+UNREADABLE = "Invalid request from ip="  # how gunicorn's warning begins
 STARTS, STARTS_WINDOW = 5, 60.0  # so many starts of the worker within so many seconds: something is wrong for good
 
 
@@ -77,8 +78,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         # The tokens of running replies are many objects and no cycles: to search them all is a pause for all replies.
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
-        parts_of(self.flask_app).provider.start()
         os.kill(os.getppid(), signal.SIGUSR1)  # see `Master.handle_usr1`
+        start = threading.Timer(ANNOUNCING, parts_of(self.flask_app).provider.start)  # which has something to say too
+        start.daemon = True
+        start.start()
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:
@@ -112,7 +115,7 @@ class Master(Arbiter):  # type: ignore[misc]
         self.starts = [start for start in getattr(self, "starts", []) if now - start < STARTS_WINDOW] + [now]
         if len(self.starts) > STARTS:
             reason = f"the server ended by itself {STARTS} times within a minute; the log says why"
-            complain(f"self_agent: {reason} ({self.app.settings.log_dir})")
+            logging.getLogger(__name__).error("%s (%s)", reason, self.app.settings.log_dir)
             raise HaltServer(reason, 1)
         return super().spawn_worker()
 
@@ -140,10 +143,13 @@ class FileLogger(Logger):  # type: ignore[misc]
         self.error_log.setLevel(logging.INFO)
         self.access_log.setLevel(logging.CRITICAL)
 
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log a warning; of a request that gunicorn cannot read the reason only, for the rest may be a key."""
+        if msg.startswith(UNREADABLE):
+            address, _, reason = msg.removeprefix(UNREADABLE).partition(": ")
+            msg, args = "%s%s: %s", (UNREADABLE, address, reason.partition(": ")[0].partition(", got ")[0])
+        super().warning(msg, *args, **kwargs)
 
-def complain(line: str) -> None:
-    """Print a line to a terminal that may be gone."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        logging.getLogger(__name__).error(line)
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log an exception; of the request that it broke without the query."""
+        super().exception(msg, *(str(arg).partition("?")[0] for arg in args), **kwargs)

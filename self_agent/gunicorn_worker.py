@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import math
 import select
 import signal
 import socket
@@ -17,17 +20,23 @@ from gunicorn.workers.gthread import ThreadWorker
 from self_agent.outlet import Lent
 from self_agent.streams import LEND
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
 LENT = object()  # what became of a connection that somebody else has now
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 HEAD_SECONDS = 10.0  # for a request's line and headers, once the connection is open
 BODY_SECONDS = 60.0  # for its body
+WRITE_SECONDS = 60.0  # for a client to take an answer, or a piece of one
+READING = 1.0  # seconds that a request may take to come even where threads are short
 RESERVE = 4  # threads that answer when all others are busy
+LOOK = 0.1  # seconds between two looks at who waits for a thread
+LONGEST_HEAD = 1 << 16  # bytes
 BUSY = b'{"data":{"success":false,"error":"all threads of the server are busy; try again shortly"}}'
 
 
 class Lane:
-    """Some threads, and which connections they are reading a request from, and until when it must be there.
+    """Some threads, and which connections they are reading a request from.
 
     Counted in the thread that accepts. Where all are busy, the one that has been reading for longest gives way.
     """
@@ -36,16 +45,17 @@ class Lane:
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads)
         self.busy = 0
-        self.reading: dict[Any, float] = {}
+        self.reading: dict[Any, tuple[float, float]] = {}  # since when, and until when
 
     def has_room(self) -> bool:
         """Say whether a thread is free, or will be at once."""
         if self.busy < self.threads:
             return True
-        oldest = next(iter(list(self.reading)), None)
-        if oldest is not None:
-            self.cut(oldest)
-        return oldest is not None
+        oldest, (began, _) = next(iter(list(self.reading.items())), (None, (math.inf, 0.0)))
+        if began > time.monotonic() - READING:
+            return False
+        self.cut(oldest)
+        return True
 
     def cut(self, conn: Any) -> None:
         """End a connection that a thread reads from: the thread sees its end."""
@@ -62,18 +72,65 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
         self.main, self.reserve = Lane(self.cfg.threads), Lane(RESERVE)
+        for _ in range(RESERVE):  # now, as long as there are threads to be had
+            self.reserve.pool.submit(time.sleep, LOOK)
+        self.waiting: list[tuple[Any, float]] = []  # connections without a thread, and since when
         super().init_process()
 
     # --- from a connection to its answer
 
+    def accept(self, listener: Any) -> None:
+        """Accept a connection; one that the system has nothing left for waits in its queue, and ends nobody."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            log.error("no connection can be accepted now: %s", error.strerror)
+            time.sleep(LOOK)
+
     def enqueue_req(self, conn: Any) -> None:
-        """Give a connection to a thread; if all are busy, to one that only says so, and that the server is alive."""
-        lane = self.main if self.main.has_room() else self.reserve
-        if lane is self.reserve:
-            lane.has_room()
+        """Give a connection to a thread; if all are busy, to one that only says so, and that the server is alive.
+
+        That one waits for nobody: a connection on which no whole head has come yet waits here.
+        """
+        lane = self.main
+        if not lane.has_room():
+            lane = self.reserve
+            if not (conn.initialized or has_head(conn)):
+                self.waiting.append((conn, time.monotonic()))
+                return
         lane.busy += 1
-        done = lane.pool.submit(self.handle, conn, lane)
-        done.add_done_callback(partial(self.method_queue.defer, self.leave_lane, lane, conn))
+        try:
+            lane.pool.submit(self.work, conn, lane)
+        except RuntimeError:  # the system gives no more threads; what was submitted waits for one of those there are
+            log.error("no more than %d threads can be had now", lane.busy)
+            lane.threads = lane.busy - 1
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Look often after those that wait for a thread, and end those that sent no head in time."""
+        super().wait_for_and_dispatch_events(LOOK if self.waiting else timeout)
+        waiting, self.waiting = self.waiting, []
+        for conn, since in waiting:
+            if time.monotonic() - since < HEAD_SECONDS:
+                self.retry(conn, since)
+            else:
+                self.nr_conns -= 1
+                conn.close()
+
+    def retry(self, conn: Any, since: float) -> None:
+        """Try again to find a thread, without a new time limit."""
+        before = len(self.waiting)
+        self.enqueue_req(conn)
+        if len(self.waiting) > before:
+            self.waiting[-1] = conn, since
+
+    def work(self, conn: Any, lane: Lane) -> None:
+        """Handle a connection, in a thread of the lane, and say what became of it in the one that accepts."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(self.handle(conn, lane))
+        except Exception as error:
+            done.set_exception(error)
+        self.method_queue.defer(self.leave_lane, lane, conn, done)
 
     def leave_lane(self, lane: Lane, conn: Any, done: Any) -> None:
         lane.busy -= 1
@@ -87,7 +144,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.thread.lane = lane
         while True:
             self.thread.lent = False
-            lane.reading[conn] = time.monotonic() + HEAD_SECONDS
+            now = time.monotonic()
+            lane.reading[conn] = now, now + HEAD_SECONDS
             try:
                 result = super().handle(conn)
             finally:
@@ -97,14 +155,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             if result is not True or not (self.alive and lane is self.main and has_more(conn)):
                 break
         if not result:  # neither kept alive nor put off until its first bytes come
-            conn.close(graceful=True)
+            conn.close(graceful=lane is self.main)
         return result
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Offer the connection to whoever answers, see `streams.LEND`."""
         self.thread.lane.reading.pop(conn, None)
         self.thread.req, self.thread.conn = req, conn
-        return super().handle_request(req, conn)
+        conn.sock.settimeout(WRITE_SECONDS)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the client takes nothing") from None
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -116,6 +178,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             environ["wsgi.input"] = Timed(environ["wsgi.input"], thread.lane.reading, thread.conn)
             if thread.lane is self.main or environ["PATH_INFO"].rstrip("/") == "/healthz":
                 return app(environ, start_response)
+            thread.req.must_close = True  # nor is a body waited for
             start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Retry-After", "2")])
             return [BUSY]
 
@@ -148,8 +211,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called every second: cut off who has not sent a whole request in time."""
         super().murder_pending()
         now = time.monotonic()
+        self.main.threads = self.cfg.threads  # there may be more again
         for lane in (self.main, self.reserve):
-            for conn, until in list(lane.reading.items()):
+            for conn, (_, until) in list(lane.reading.items()):
                 if until < now:
                     lane.cut(conn)
 
@@ -183,14 +247,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 class Timed:
     """The body of a request, whose reading must end in time."""
 
-    def __init__(self, body: Any, reading: dict[Any, float], conn: Any) -> None:
+    def __init__(self, body: Any, reading: dict[Any, tuple[float, float]], conn: Any) -> None:
         self._body = body
         self._reading = reading
         self._conn = conn
 
     def read(self, size: int = -1) -> Any:
         """Read as the body would."""
-        self._reading[self._conn] = time.monotonic() + BODY_SECONDS
+        now = time.monotonic()
+        self._reading[self._conn] = now, now + BODY_SECONDS
         try:
             return self._body.read(size)
         finally:
@@ -198,6 +263,17 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
+
+
+def has_head(conn: Any) -> bool:
+    """Say whether a request's head is there as a whole, without taking it or waiting for it."""
+    try:
+        data = conn.sock.recv(LONGEST_HEAD, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # gone: any thread will do to find that out
+    return not data or b"\r\n\r\n" in data
 
 
 def has_more(conn: Any) -> bool:

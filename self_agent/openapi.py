@@ -1,16 +1,21 @@
-"""Requests are validated by the models from which `/openapi.json` is made, so the two cannot differ."""
+"""Requests are validated by the models from which `/openapi.json` is made, so the two cannot differ.
+
+What it says of answers is in `document`.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from flask import Flask, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import InvalidRequest
-from core.web import ViewResult, json_response
+from core.web import ErrorBody, Json, json_response
+from self_agent import document
 
 sys.modules["offapi"] = None  # type: ignore[assignment] # spectree would keep its pages, 37 MiB, in every process
 from spectree import SpecTree  # noqa: E402
@@ -65,12 +70,18 @@ class Spec(SpecTree):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Return the OpenAPI document of the current app, which serves the dialects its settings chose."""
+        """Return what the current app's routes and requests are, for the dialects that its settings chose."""
         return self._generate_spec()
+
+
+def name_of(model: type[BaseModel]) -> str:
+    """Return a name for a model that says which dialect's it is."""
+    return f"{model.__module__.removeprefix('self_agent.dialects.')}.{model.__name__}"
 
 
 spec = Spec(
     backend=Plugin,
+    naming_strategy=name_of,
     title="self_agent",
     description="A conversation server: five dialects over one store.",
     version="0.1.0",
@@ -78,12 +89,18 @@ spec = Spec(
 )
 
 
-def install(app: Flask) -> None:
+def install(app: Flask, error_body: ErrorBody, *, auth: bool) -> None:
     """Serve the document at `/openapi.json` and a page to browse it, which needs no network, at `/docs`."""
 
+    @cache
+    def described() -> dict[str, Any]:
+        found = spec.spec
+        document.complete(found, app, error_body, auth=auth)
+        return found
+
     @app.get("/openapi.json")
-    def openapi_json() -> ViewResult:
-        return json_response(spec.spec)
+    def openapi_json() -> Json[dict[str, Any]]:
+        return json_response(described())
 
     @app.get("/docs")
     def openapi_docs() -> str:

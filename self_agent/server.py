@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -33,24 +34,35 @@ def run(settings: Settings) -> int:
     from self_agent.gunicorn_server import Server
 
     _raise_open_files()
-    return Server(settings, listen(settings.host, settings.port), announce).serve()
+    code = Server(settings, listen(settings.host, settings.port), announce).serve()
+    if code == 0:
+        say_goodbye()
+    return code
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket. Raises StartupError that says what to do when the address is taken."""
+    """Return a bound socket. Raises StartupError that says what to do about the host or the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         listener.close()
-        raise StartupError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another port with --port"
-            + (" (on a Mac, AirPlay uses 5000)" if port == 5000 else "")
-        ) from None
+        raise StartupError(_cannot_listen(host, port, error)) from None
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else "this is no host name"
+    if isinstance(error, (socket.gaierror, UnicodeError)) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL:
+        return (
+            f"cannot listen on the host {host}: {reason}; set HOST (--host) to an address of this computer, "
+            "such as 127.0.0.1, or to 0.0.0.0 for all of them"
+        )
+    airplay = " (on a Mac, AirPlay uses 5000)" if port == 5000 else ""
+    return f"cannot listen on {host} port {port}: {reason}; choose another port with --port{airplay}"
 
 
 def announce(settings: Settings, port: int) -> None:
@@ -64,8 +76,12 @@ def announce(settings: Settings, port: int) -> None:
     ]
     if not settings.auth_enabled and settings.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append("  WARNING: other machines can reach this address; set AUTH_ENABLED=true or HOST=127.0.0.1")
-    with contextlib.suppress(OSError):  # the terminal is gone, or the other end of a pipe
-        print("\n".join(lines), flush=True)
+    logs.write(sys.stdout, "\n".join(lines) + "\n")
+
+
+def say_goodbye() -> None:
+    """Say that the end was an orderly one, in the process that the user started."""
+    logs.write(sys.stdout, "self_agent has stopped; everything is stored\n")
 
 
 def _run_werkzeug(settings: Settings) -> int:
@@ -74,11 +90,13 @@ def _run_werkzeug(settings: Settings) -> int:
         run_simple(settings.host, settings.port, Flask("unused"), use_reloader=True)  # serves in a child process
         return 0
     app = create_app(settings)
+    if not settings.debug:
+        atexit.register(say_goodbye)  # what was registered first is called last
     atexit.register(close, app, settings.grace_seconds)
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    parts_of(app).provider.start()
     announce(settings, settings.port)
+    parts_of(app).provider.start()
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0
 

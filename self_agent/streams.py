@@ -6,19 +6,21 @@ answer is out. With any other server the request's thread writes what there is, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from flask import Request
 
-from core.errors import InvalidRequest
+from core.errors import ClientGone, InvalidRequest
 from self_agent.encoders.base import Framing
 from self_agent.events import Failed
 from self_agent.outlet import FIRST_PING, PING, Body, Follower, Lent, Relay
-from self_agent.providers.base import Live
+from self_agent.providers.base import Live, is_readable
 from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
 
@@ -83,6 +85,21 @@ def taken_over(request: Request, open_on: Callable[[Lent], None]) -> Iterator[by
         raise HandedOver
 
     return pieces()
+
+
+def check_client(request: Request) -> Callable[[], None] | None:
+    """Return a function that raises ClientGone once the client of a request has hung up, where that can be seen."""
+    sock = request.environ.get("gunicorn.socket")
+    if sock is None:
+        return None
+
+    def check() -> None:
+        with contextlib.suppress(OSError):
+            if not is_readable(sock.fileno(), 0) or sock.recv(1, socket.MSG_PEEK):
+                return
+        raise ClientGone("nobody waits for this answer any more")
+
+    return check
 
 
 def lender(request: Request) -> Callable[[], Lent] | None:

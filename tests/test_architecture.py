@@ -36,11 +36,14 @@ ALLOWED = {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",
         "self_agent.providers",
     },
-    "self_agent.openapi": {"core", "core.web"},
+    "self_agent.document": {"core", "core.web", "self_agent.models", "self_agent.events", "self_agent.encoders"},
+    "self_agent.openapi": {"core", "core.web", "self_agent.document"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
-        "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
+        "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
+        "self_agent.document", "self_agent.shelves",
     },
+    "self_agent.welcome": {"self_agent.document"},
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
 WIRING = (
@@ -53,9 +56,11 @@ KNOWS_FLASK = (
     "core.web",
     "core.auth",
     "self_agent.streams",
+    "self_agent.document",
     "self_agent.openapi",
     "self_agent.dialects",
     "self_agent.cli",
+    "self_agent.welcome",
     *WIRING,
 )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from flask import Flask
 
 from core import errors
 from core.errors import AppError, StartupError
-from self_agent.dialects import aichat, alice, chat_system, native, poe
 from self_agent.dialects.base import Dialect
 
-_ALL = (native.DIALECT, poe.DIALECT, alice.DIALECT, aichat.DIALECT, chat_system.DIALECT)
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
+_MODULES = ("native", "poe", "alice", "aichat", "chat_system")
+_ALL: list[Dialect] = [import_module(f"{__name__}.{module}").DIALECT for module in _MODULES]
+DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
 
 class Mounts:

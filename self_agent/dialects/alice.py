@@ -1,15 +1,17 @@
-"""The dialect of Alice: `alice.md`, where a conversation is known by its number."""
+"""The dialect of Alice, `alice.md`: a conversation is known by its number, and replies are typed server-sent events."""
 
 from __future__ import annotations
 
 from json import dumps
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from core import clock
 from core.errors import AppError, NotFound
-from core.web import ViewResult, json_response
+from core.web import Json, json_response
 from self_agent.dialects.base import Dialect, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
@@ -20,6 +22,10 @@ ROOT = "/api/v1/conversations"
 UNTITLED = "新对话"
 
 blueprint = Blueprint("alice", __name__)
+
+Number = Annotated[str, Field(pattern="^[0-9]+$", examples=["1"])]
+Time = Annotated[str, Field(examples=["2025-04-30T10:00:00"])]
+Events = Annotated[Stream, sse.TYPED]
 
 
 class CreateBody(Body):
@@ -34,16 +40,54 @@ class SendBody(Body):
     content: str
 
 
+class Heading(TypedDict):
+    """What every answer says of a conversation."""
+
+    id: int
+    title: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class Row(Heading):
+    """A conversation in the list."""
+
+    message_count: int
+
+
+class Shown(TypedDict):
+    """A message; `sources` are JSON in a text."""
+
+    id: int
+    role: str
+    content: str
+    sources: str | None
+    created_at: Time
+
+
+class Detail(Heading):
+    """A conversation with all its messages."""
+
+    messages: list[Shown]
+
+
+class Deleted(TypedDict):
+    """What has been deleted."""
+
+    message: str
+    id: int
+
+
 @blueprint.get(ROOT + "/")
 @spec.validate(tags=["alice"])
-def list_all() -> ViewResult:
+def list_all() -> Json[list[Row]]:
     """List the user's conversations, newest update first."""
     return json_response([_row(conversation, _title(conversation)) for conversation in conversations.all(user())])
 
 
 @blueprint.post(ROOT + "/")
 @spec.validate(tags=["alice"])
-def create(json: CreateBody) -> ViewResult:
+def create(json: CreateBody) -> Json[Row]:
     """Create a conversation."""
     conversation = conversations.create(user(), title=(json.title or "").strip() or None)
     return json_response(_row(conversation, conversation.title))
@@ -51,7 +95,7 @@ def create(json: CreateBody) -> ViewResult:
 
 @blueprint.get(ROOT + "/<conversation_id>")
 @spec.validate(tags=["alice"])
-def detail(conversation_id: str) -> ViewResult:
+def detail(conversation_id: Number) -> Json[Detail]:
     """Return a conversation and all its messages, oldest first."""
     conversation, messages = conversations.read(user(), _find(conversation_id).id)
     heading = _heading(conversation, _title(conversation))
@@ -60,7 +104,7 @@ def detail(conversation_id: str) -> ViewResult:
 
 @blueprint.delete(ROOT + "/<conversation_id>")
 @spec.validate(tags=["alice"])
-def delete(conversation_id: str) -> ViewResult:
+def delete(conversation_id: Number) -> Json[Deleted]:
     """Delete a conversation and its messages."""
     conversation = _find(conversation_id)
     conversations.delete(user(), conversation.id)
@@ -69,7 +113,7 @@ def delete(conversation_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages/stream")
 @spec.validate(tags=["alice"])
-def send_stream(conversation_id: str, json: SendBody) -> Stream:
+def send_stream(conversation_id: Number, json: SendBody) -> Events:
     """Send a message and follow the reply as server-sent events."""
     turn = conversations.send(user(), _find(conversation_id).id, json.content)
     return event_stream(turn, sse.TYPED)
@@ -95,7 +139,7 @@ def _title(conversation: Conversation) -> str:
     return conversation.name or UNTITLED
 
 
-def _heading(conversation: Conversation, title: str | None) -> dict[str, Any]:
+def _heading(conversation: Conversation, title: str | None) -> Heading:
     return {
         "id": conversation.number,
         "title": title,
@@ -104,11 +148,11 @@ def _heading(conversation: Conversation, title: str | None) -> dict[str, Any]:
     }
 
 
-def _row(conversation: Conversation, title: str | None) -> dict[str, Any]:
+def _row(conversation: Conversation, title: str | None) -> Row:
     return {**_heading(conversation, title), "message_count": conversation.count}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message) -> Shown:
     return {
         "id": message.id,
         "role": message.role,

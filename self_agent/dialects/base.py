@@ -13,6 +13,7 @@ from core.errors import AppError
 from self_agent import streams
 from self_agent.conversations import Conversations
 from self_agent.encoders.base import Framing
+from self_agent.models import Message
 from self_agent.shelves import Shelves
 from self_agent.streams import Stream
 from self_agent.turns.hub import Hub
@@ -58,6 +59,11 @@ def callers_key() -> str | None:
     if g.auth_enabled or scheme.lower() != "bearer":
         return None
     return key.strip() or None
+
+
+def finished(turn: Turn) -> Message | None:
+    """Wait for a reply as long as the client does, and return it. Raises the AppError that it failed with."""
+    return turn.wait(streams.check_client(request)).message
 
 
 def event_stream(turn: Turn, framing: Framing) -> Stream:

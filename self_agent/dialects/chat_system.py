@@ -1,18 +1,19 @@
-"""The dialect of the chat system: `chat_system.md`, where a reply streams as bare text."""
+"""The dialect of the chat system, `chat_system.md`: a reply streams as bare text."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from flask import Blueprint
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
 
 from core import clock
 from core.errors import AppError, NotFound, NotYours
-from core.web import ViewResult, json_response
+from core.web import Json, json_response
 from self_agent.conversations import EmptyContent
 from self_agent.dialects.base import Dialect, conversations, event_stream, user
 from self_agent.encoders.text import TEXT
@@ -25,25 +26,76 @@ ROLES = {"user": "human"}  # every other role has the same name here
 
 blueprint = Blueprint("chat_system", __name__)
 
+T = TypeVar("T")
+Time = Annotated[str, Field(examples=["2025-04-30T10:00:00Z"])]
+Text = Annotated[Stream, TEXT]
+
 
 class ChatBody(Body):
     """A user's message."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["message"]})
 
-    message: str = ""  # a missing message is answered as an empty one
+    message: str = Field("", examples=["Hello"])  # a missing message is answered as an empty one
+
+
+class Success(TypedDict, Generic[T]):
+    """The envelope of what went well."""
+
+    code: int
+    message: str
+    data: T
+
+
+class Heading(TypedDict):
+    """What every answer says of a session."""
+
+    session_id: str
+    title: str
+    created_at: Time
+
+
+class Row(Heading):
+    """A session in the list."""
+
+    updated_at: Time
+    message_count: int
+    last_message: str | None
+
+
+class Shown(TypedDict):
+    """A message; its role is `human`, `assistant` or `system`."""
+
+    role: str
+    content: str
+    time: Time
+
+
+class History(Heading):
+    """A session with all its messages."""
+
+    messages: list[Shown]
+    total_messages: int
+
+
+class Deleted(TypedDict):
+    """What has been deleted."""
+
+    success: bool
+    deleted_session_id: str
+    deleted_messages_count: int
 
 
 @blueprint.get(ROOT + "/")
 @spec.validate(tags=["chat_system"])
-def list_sessions() -> ViewResult:
+def list_sessions() -> Json[Success[list[Row]]]:
     """List the user's sessions, newest update first."""
     return _success("查询成功", [_row(conversation) for conversation in conversations.all(user())])
 
 
 @blueprint.get(ROOT + "/<session_id>/messages")
 @spec.validate(tags=["chat_system"])
-def history(session_id: str) -> ViewResult:
+def history(session_id: str) -> Json[Success[History]]:
     """Return all messages of a session, oldest first."""
     with _in_the_documents_words("无权限访问该会话"):
         conversation, messages = conversations.read(user(), session_id)
@@ -53,7 +105,7 @@ def history(session_id: str) -> ViewResult:
 
 @blueprint.delete(ROOT + "/<session_id>")
 @spec.validate(tags=["chat_system"])
-def delete(session_id: str) -> ViewResult:
+def delete(session_id: str) -> Json[Success[Deleted]]:
     """Delete a session and its messages for good."""
     with _in_the_documents_words("无权限删除该会话"):
         count = conversations.delete(user(), session_id)
@@ -62,7 +114,7 @@ def delete(session_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<session_id>/chat")
 @spec.validate(tags=["chat_system"])
-def chat(session_id: str, json: ChatBody) -> Stream:
+def chat(session_id: str, json: ChatBody) -> Text:
     """Send a message, to a new session if there is none, and stream the reply as bare text."""
     title = f"会话 {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with _in_the_documents_words("无权限访问该会话"):
@@ -73,11 +125,11 @@ def chat(session_id: str, json: ChatBody) -> Stream:
 # --- rendering
 
 
-def _success(message: str, data: Any) -> ViewResult:
+def _success(message: str, data: T) -> Json[Success[T]]:
     return json_response({"code": 200, "message": message, "data": data})
 
 
-def _heading(conversation: Conversation) -> dict[str, Any]:
+def _heading(conversation: Conversation) -> Heading:
     return {
         "session_id": conversation.id,
         "title": conversation.name,
@@ -85,7 +137,7 @@ def _heading(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _row(conversation: Conversation) -> dict[str, Any]:
+def _row(conversation: Conversation) -> Row:
     """Show a session in the list; of its last message the beginning, as the store's index has it.
 
     The whole of it would be a file to read for every row.
@@ -98,7 +150,7 @@ def _row(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message) -> Shown:
     return {
         "role": ROLES.get(message.role, message.role),
         "content": message.content,

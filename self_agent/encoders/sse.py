@@ -22,7 +22,7 @@ def typed(event: Event) -> bytes:
     """Encode for clients that switch on `type`; `content` carries the new piece under both names in use."""
     if isinstance(event, Delta):
         if not event.text:
-            return frame({"type": "reasoning", "delta": event.reasoning})
+            return frame({"type": "thinking", "delta": event.reasoning, "content": event.reasoning})
         return frame({"type": "content", "delta": event.text, "content": event.text})
     if isinstance(event, Started):
         return frame({"type": "start", "message_id": event.message_id})
@@ -37,8 +37,8 @@ def typed(event: Event) -> bytes:
 def _done(event: Done) -> dict[str, Any]:
     message = event.message
     if message is None:
-        return {"type": "done", "message_id": None, "full_content": "", "incomplete": True}
-    done = {"type": "done", "message_id": message.id, "full_content": message.content}
+        return {"type": "done", "message_id": None, "full_content": "", "reasoning": None, "incomplete": True}
+    done = {"type": "done", "message_id": message.id, "full_content": message.content, "reasoning": message.reasoning}
     return {**done, "incomplete": True} if message.incomplete else done
 
 

@@ -22,6 +22,7 @@ def _openai(settings: Settings) -> Provider:
     return OpenAICompatible(
         settings.openai_base_url or "https://api.openai.com/v1",
         api_key=settings.openai_api_key,
+        takes_callers_keys=settings.caller_keys,
         model=settings.openai_model,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,

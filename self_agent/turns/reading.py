@@ -44,6 +44,7 @@ class Reading(Handler):
 
     def late(self) -> None:
         self._answer.give_up()
+        self._turn.take(self._answer.receive())  # it may have ended all the same, and say so
         self._leave(self._answer.failure)
 
     def broken(self, error: Exception) -> None:

@@ -7,6 +7,7 @@ or a stop ends a turn: whichever comes first.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -32,15 +33,18 @@ Listener = Callable[[Turn], None]
 
 WAITING = 100  # turns of one conversation that may wait for the one that is running
 FAREWELL = 3.0  # seconds for clients to take their last events
+TOO_LONG = "the reply was longer than MAX_REPLY_BYTES"
 STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 
 
 class Turns:
     """All turns that are running or waiting to run."""
 
-    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0) -> None:
+    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf) -> None:
+        """`most` is how many bytes a reply may have."""
         self.hub = Hub()
         self._store = store
+        self._most = most
         self._lock = threading.Lock()
         self._queues: dict[str, deque[tuple[Turn, Callable[..., None]]]] = {}  # by conversation; the first is running
         self._listeners: dict[str, list[tuple[str, Listener]]] = {}
@@ -64,7 +68,7 @@ class Turns:
         for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
         TooManyRequests when too many turns are waiting.
         """
-        turn = Turn(user_id, conversation_id, question)
+        turn = Turn(user_id, conversation_id, question, self._most)
         turn.reply = replace(turn.reply, model=model)
         begin = partial(self._begin, turn, ask, new)
         with self._lock:
@@ -149,8 +153,13 @@ class Turns:
         return len(self._all())
 
     def _running(self) -> list[Turn]:
+        """Return the turns that run, and end those whose thread has died: nobody else would."""
         with self._lock:
-            return [queue[0][0] for queue in self._queues.values()]
+            turns = [queue[0][0] for queue in self._queues.values()]
+        for turn in turns:
+            if turn.thread is not None and turn.thread.ident and not turn.thread.is_alive() and not turn.is_claimed:
+                self._finish(turn, (), AppError("the server failed while the reply was generated; send it again"))
+        return turns
 
     def _all(self) -> list[Turn]:
         with self._lock:
@@ -159,8 +168,9 @@ class Turns:
     # --- from question to end; by default in a thread of the turn's own
 
     def _in_a_thread(self, turn: Turn, work: Work) -> None:
+        turn.thread = threading.Thread(target=work, name=f"turn-{turn.id}", daemon=True)
         try:
-            threading.Thread(target=work, name=f"turn-{turn.id}", daemon=True).start()
+            turn.thread.start()
         except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
             self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
 
@@ -178,6 +188,7 @@ class Turns:
             self._finish(turn, answer, error)
             return
         if isinstance(answer, Live) and CAN_WAIT_FOR_MANY:
+            turn.thread = None
             Reading(self.hub, answer, turn, partial(self._finish, turn, answer)).start()
         elif is_own:
             self._read(turn, answer)
@@ -198,7 +209,8 @@ class Turns:
     def _finish(self, turn: Turn, answer: Iterable[Chunk], failure: Exception | None) -> None:
         """End the turn, unless that was done, and let go of the upstream."""
         if turn.claim():
-            self._end(turn, _presentable(failure, turn))
+            is_long = turn.room < 0
+            self._end(turn, _presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
         _let_go(answer)
 
     # --- the end, in whichever thread claimed it

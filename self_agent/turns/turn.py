@@ -6,6 +6,7 @@ A turn knows nothing of stores and starts no threads; whoever claims its end fir
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -18,6 +19,8 @@ from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 
 log = logging.getLogger(__name__)
+
+CHECK = 1.0  # seconds between two checks of who waits
 
 Work = Callable[[], None]
 
@@ -33,7 +36,8 @@ class Reader(ABC):
 class Turn:
     """One question and its reply."""
 
-    def __init__(self, user_id: str, conversation_id: str, question: Message) -> None:
+    def __init__(self, user_id: str, conversation_id: str, question: Message, most: float = math.inf) -> None:
+        """`most` is how many bytes of text and reasoning the reply may have."""
         self.id = uuid.uuid4().hex
         self.began = time.monotonic()
         self.user_id = user_id
@@ -43,6 +47,8 @@ class Turn:
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
+        self.room = most  # bytes that the reply may still have
+        self.thread: threading.Thread | None = None  # that works for it alone, if there is one
         self.is_claimed = False  # no further chunk is taken
         self.is_over = False  # the last event is out
         self._events: list[Event] = []
@@ -119,9 +125,12 @@ class Turn:
             self.wait()
         return self.question
 
-    def wait(self) -> Done:
-        """Wait for the end and return it. Raises the AppError that the turn failed with."""
-        self._help_until(lambda: self.is_over)
+    def wait(self, check: Callable[[], None] | None = None) -> Done:
+        """Wait for the end and return it. Raises the AppError that the turn failed with.
+
+        `check` is called every second meanwhile; what it raises ends the waiting, and nothing else.
+        """
+        self._help_until(lambda: self.is_over, check)
         last = self._events[-1]
         if isinstance(last, Failed):
             raise last.error
@@ -147,16 +156,19 @@ class Turn:
             self._advanced.notify_all()
             return True
 
-    def _help_until(self, is_there: Callable[[], object]) -> None:
+    def _help_until(self, is_there: Callable[[], object], check: Callable[[], None] | None = None) -> None:
         while True:
             with self.lock:
                 self._helpers += 1
-                self._advanced.wait_for(lambda: is_there() or self._work)
+                is_due = self._advanced.wait_for(lambda: is_there() or self._work, CHECK if check else None)
                 self._helpers -= 1
                 work, self._work = self._work, None
-            if work is None:
+            if work is not None:
+                work()
+            elif is_due:
                 return
-            work()
+            elif check is not None:
+                check()
 
     # --- from question to end, in whichever thread works for the turn
 
@@ -175,15 +187,16 @@ class Turn:
                 self._advanced.notify_all()
 
     def take(self, chunks: Iterable[Chunk]) -> bool:
-        """Take chunks from the model; False when the turn ends and wants no more."""
+        """Take chunks from the model; False when the turn ends, or its reply is too long, and it wants no more."""
         with self.lock:
-            if self.is_claimed:
+            if self.is_claimed or self.room < 0:
                 return False
             events: list[Event] = []
             for chunk in chunks:
                 if type(chunk) is Delta:
                     if chunk.text or chunk.reasoning:
                         events.append(chunk)
+                        self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
                     self.reply = replace(
                         self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
@@ -193,7 +206,7 @@ class Turn:
                     events.append(chunk)
             if events:
                 self._publish(events)
-            return True
+            return self.room >= 0
 
     def claim(self) -> bool:
         """Take no further chunk; True for the one caller who was first and now has to end the turn."""
@@ -228,3 +241,7 @@ class Turn:
         if self._readers:
             self._give(self._readers, events)
         self._changed.notify_all()
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

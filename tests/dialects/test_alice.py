@@ -137,7 +137,7 @@ def test_stream_of_typed_events(make_app: MakeApp) -> None:
         {"type": "content", "delta": "这个视频", "content": "这个视频"},
         {"type": "content", "delta": "主要", "content": "主要"},
         {"type": "sources", "sources": [VIDEO]},
-        {"type": "done", "message_id": mid, "full_content": "这个视频主要"},
+        {"type": "done", "message_id": mid, "full_content": "这个视频主要", "reasoning": None},
     ]
 
 

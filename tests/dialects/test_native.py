@@ -145,7 +145,7 @@ def test_stream_carries_both_spellings(make_app: MakeApp) -> None:
         {"type": "content", "delta": "你", "content": "你"},
         {"type": "sources", "sources": sources},
         {"type": "content", "delta": "好", "content": "好"},
-        {"type": "done", "message_id": mid, "full_content": "你好"},
+        {"type": "done", "message_id": mid, "full_content": "你好", "reasoning": None},
     ]
     assert client.get(f"{ROOT}/c").json["data"]["messages"][1]["sources"] == sources
 

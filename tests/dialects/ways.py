@@ -54,7 +54,8 @@ class Way:
     `create` makes a conversation with the message `first` and its reply, and returns its id. `arguments` says under
     which name of `known` in the suites an argument of a path is found, where that is not its own. `fields` are values
     that its bodies take, where no other dialect has that field. `envelope` are the keys of an error, `stranger` is the
-    status for what is another user's, `empty` are the paths at which what does not exist is empty and not an error.
+    status for what is another user's, `empty` are the paths that answer a stranger, for
+    what does not exist is empty there, or is nobody's own.
     """
 
     name: str
@@ -96,4 +97,5 @@ def arguments(rule: Rule, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a rule's path; a KeyError here is a new kind of id, to be added to `known`."""
     way = way_of(rule)
     renamed = way.arguments if way else {}
+    known = {"model": "echo", **known}
     return {name: known[renamed.get(name, name)] for name in rule.arguments}

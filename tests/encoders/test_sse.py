@@ -12,14 +12,14 @@ from self_agent.models import Message
 TABLE: list[tuple[Event, str]] = [
     (Started("t", "c", 5, 6), '{"type":"start","message_id":6}'),
     (Delta("你好\n"), '{"type":"content","delta":"你好\\n","content":"你好\\n"}'),
-    (Delta(reasoning="hm"), '{"type":"reasoning","delta":"hm"}'),
+    (Delta(reasoning="hm"), '{"type":"thinking","delta":"hm","content":"hm"}'),
     (Sources([{"url": "u"}]), '{"type":"sources","sources":[{"url":"u"}]}'),
-    (Done(Message("assistant", "好", id=6)), '{"type":"done","message_id":6,"full_content":"好"}'),
+    (Done(Message("assistant", "好", id=6)), '{"type":"done","message_id":6,"full_content":"好","reasoning":null}'),
     (
         Done(Message("assistant", "h", id=6, incomplete=True)),
-        '{"type":"done","message_id":6,"full_content":"h","incomplete":true}',
+        '{"type":"done","message_id":6,"full_content":"h","reasoning":null,"incomplete":true}',
     ),
-    (Done(None), '{"type":"done","message_id":null,"full_content":"","incomplete":true}'),
+    (Done(None), '{"type":"done","message_id":null,"full_content":"","reasoning":null,"incomplete":true}'),
     (Failed(UpstreamError("gone")), '{"type":"error","error":"gone"}'),
 ]
 

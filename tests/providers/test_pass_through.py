@@ -18,10 +18,10 @@ BODY = b'{"model": "x",  "messages": [{"role":"user","content":"hi"}], "tools": 
 
 def test_request_goes_up_byte_for_byte(upstream: FakeUpstream, connect: Connect) -> None:
     """Every field of the client, in its own spelling, reaches the upstream."""
-    list(connect().complete(BODY, api_key="sk-mine").body)
+    list(connect().complete(BODY, api_key="poe-sk-mine").body)
     (request,) = upstream.requests
     assert request.raw == BODY
-    assert request.headers["authorization"] == "Bearer sk-mine"
+    assert request.headers["authorization"] == "Bearer poe-sk-mine"
 
 
 @pytest.mark.parametrize("body", [b'{"messages": [], "seed": 1}', b'{"messages": [], "seed": 1, "model": ""}'])

@@ -17,17 +17,8 @@ from typing import Any
 import pytest
 
 from core.errors import ModelUnavailable, StartupError
-from self_agent.providers.local.weights import (
-    REMEDY,
-    TABLE,
-    Packages,
-    Source,
-    Url,
-    Weights,
-    check_gguf,
-    named,
-    obtain,
-)
+from self_agent.providers.local.sources import Packages, Source, Url
+from self_agent.providers.local.weights import REMEDY, TABLE, Weights, check_gguf, named, obtain
 
 CONTENT = random.Random(1).randbytes(700_000)
 SLICE = 300_000

@@ -542,3 +542,34 @@ def test_queue_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         world.model.say(".", None)
         turn.wait()
     assert [content for role, content in world.talk() if role == "user"] == list("012345")
+
+
+def test_reply_has_a_limit(world: World) -> None:
+    """A model that floods is stopped: what it said so far is kept, marked, and the model is let go of."""
+    world.turns._most = 10
+    turn = world.submit()
+    world.model.say("12345", "你好", "more", "and more")
+    done = turn.wait().message
+    assert done is not None
+    assert done.incomplete
+    assert "MAX_REPLY_BYTES" in (done.error or "")
+    assert done.content.startswith("12345你好")
+    assert world.model.closed.wait(WAIT)
+    assert [content for _, content in world.talk()] == ["hi", done.content]
+
+
+def test_turn_whose_thread_died_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies before it could run anything, as a tracer's bug makes it, leaves no turn behind."""
+
+    class Stillborn(threading.Thread):
+        def run(self) -> None:
+            if not self.name.startswith("turn-"):
+                super().run()
+
+    monkeypatch.setattr("self_agent.turns.runner.threading.Thread", Stillborn)
+    turn = world.submit()
+    with pytest.raises(AppError, match="send it again"):
+        turn.wait()
+    monkeypatch.undo()
+    world.model.say("ok", None)
+    assert world.submit().wait().message

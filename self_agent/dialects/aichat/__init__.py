@@ -1,4 +1,4 @@
-"""The `aichat` dialect: `aichat.md`, HTTP for sessions and messages, a WebSocket for the replies."""
+"""The dialect of a Vue frontend, `aichat.md`: HTTP for sessions and messages, a WebSocket for the replies."""
 
 from __future__ import annotations
 

@@ -7,34 +7,62 @@ owner of what they are given: a caller makes sure first that this is who asks, a
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from core import clock
 from core.errors import NotFound
 from self_agent.conversations import Conversations
 from self_agent.models import Conversation, Message
 
-Shown = dict[str, Any]  # a ChatSession or a ChatMessage of the document
+Time = Annotated[str, Field(examples=["2025-04-30T10:00:00Z"])]
 
 DEFAULT_TITLE = "新会话"
 SESSIONS = 20  # a page of sessions, unless the caller says otherwise
 MESSAGES = 50  # a page of messages
 
+
+class ChatSession(TypedDict):
+    """A session of the document."""
+
+    session_id: str
+    user_id: str
+    title: str
+    message_count: int
+    created_at: Time
+    updated_at: Time
+    is_deleted: bool
+
+
+class ChatMessage(TypedDict):
+    """A message of the document."""
+
+    message_id: int
+    session_id: str
+    role: str
+    content: str
+    created_at: Time
+    updated_at: Time
+    is_deleted: bool
+
+
 # --- sessions
 
 
-def create_session(db: Conversations, session_id: str, user_id: str, title: str = DEFAULT_TITLE) -> Shown:
+def create_session(db: Conversations, session_id: str, user_id: str, title: str = DEFAULT_TITLE) -> ChatSession:
     """Create a session. Raises Conflict if the id is taken."""
     return _session(db.create(user_id, session_id, title=title))
 
 
-def get_session(db: Conversations, session_id: str) -> Shown | None:
+def get_session(db: Conversations, session_id: str) -> ChatSession | None:
     """Return a session, or None."""
     owner = db.owner(session_id)
     return _session(db.find(owner, session_id)) if owner else None
 
 
-def list_sessions(db: Conversations, user_id: str, page: int = 1, page_size: int = SESSIONS) -> list[Shown]:
+def list_sessions(db: Conversations, user_id: str, page: int = 1, page_size: int = SESSIONS) -> list[ChatSession]:
     """Return a page of a user's sessions, newest update first."""
     return [_session(conversation) for conversation in db.page(user_id, page, page_size).items]
 
@@ -58,7 +86,7 @@ def update_session_title(db: Conversations, session_id: str, new_title: str = DE
 # --- messages
 
 
-def create_message(db: Conversations, session_id: str, content: str, role: str) -> Shown:
+def create_message(db: Conversations, session_id: str, content: str, role: str) -> ChatMessage:
     """Store a message and return it. One of role `user` is answered, which this does not wait for.
 
     Raises NotFound for an unknown session, InvalidRequest for an unknown role or empty content.
@@ -71,7 +99,7 @@ def create_message(db: Conversations, session_id: str, content: str, role: str) 
     return _message(session_id, db.add(owner, session_id, role, content))
 
 
-def get_message(db: Conversations, message_id: int) -> Shown | None:
+def get_message(db: Conversations, message_id: int) -> ChatMessage | None:
     """Return a message, or None."""
     owner = db.owner_of_message(message_id)
     with suppress(NotFound):
@@ -81,13 +109,13 @@ def get_message(db: Conversations, message_id: int) -> Shown | None:
     return None
 
 
-def list_messages(db: Conversations, session_id: str, page: int = 1, page_size: int = MESSAGES) -> list[Shown]:
+def list_messages(db: Conversations, session_id: str, page: int = 1, page_size: int = MESSAGES) -> list[ChatMessage]:
     """Return a page of a session's messages, oldest first; none if there is no session."""
     owner = db.owner(session_id)
     return [_message(session_id, m) for m in db.read(owner, session_id, page, page_size)[1]] if owner else []
 
 
-def latest_messages(db: Conversations, session_id: str) -> list[Shown]:
+def latest_messages(db: Conversations, session_id: str) -> list[ChatMessage]:
     """Return the last messages of a session, oldest first; none if there is no session."""
     owner = db.owner(session_id)
     return [_message(session_id, m) for m in db.recent(owner, session_id, MESSAGES)[1]] if owner else []
@@ -115,7 +143,7 @@ def update_message_content(db: Conversations, message_id: int, new_content: str)
 # --- how they are shown
 
 
-def _session(conversation: Conversation) -> Shown:
+def _session(conversation: Conversation) -> ChatSession:
     return {
         "session_id": conversation.id,
         "user_id": conversation.user_id,
@@ -127,7 +155,7 @@ def _session(conversation: Conversation) -> Shown:
     }
 
 
-def _message(session_id: str, message: Message) -> Shown:
+def _message(session_id: str, message: Message) -> ChatMessage:
     return {
         "message_id": message.id,
         "session_id": session_id,

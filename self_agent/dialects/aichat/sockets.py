@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import cast
+from typing import NoReturn, cast
 
 from flask import Blueprint, current_app, g, request
 
@@ -60,10 +60,10 @@ def _serve(service: Conversations, user_id: str, session_id: str, request_id: st
     connection.at_end = service.listen(user_id, session_id, follow)
 
 
-@blueprint.get("/ws")
+@blueprint.get("/ws", endpoint="explain_ws")
 @blueprint.get("/ws/<session_id>")
-def explain(session_id: str | None = None) -> ViewResult:
-    """Answer who comes without a handshake."""
+def explain(session_id: str = "") -> NoReturn:
+    """Open a WebSocket, with `ws://` and a handshake; who comes without one is refused."""
     raise InvalidRequest("this path is a WebSocket: connect with ws://")
 
 

@@ -1,4 +1,7 @@
-"""The poe dialect: `poe.md`, and what the contract adds to it; one module for each noun of its paths."""
+"""The dialect of OpenAI-style clients, `poe.md`: the server keeps the history, and replies end in `[DONE]`.
+
+There is one module for each noun of its paths.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,15 @@ for part in (chat, projects, openai):
     blueprint.register_blueprint(part.blueprint)
 
 
+DOCUMENTED = (chat.CONVERSATIONS, chat.STOP, chat.MESSAGES, projects.ROOT)  # the other paths are OpenAI's
+
+
 def _error_body(error: AppError) -> tuple[Any, int]:
     body: dict[str, Any] = {"detail": error.message}
-    if request.path.rstrip("/").endswith(openai.PATHS):  # whatever the prefix
+    if not any(own in request.path for own in DOCUMENTED):  # whatever the prefix
         body["error"] = openai.error_of(error)
     return body, error.status
 
 
-DIALECT = Dialect("poe", (chat.ROOT, projects.ROOT, openai.MODELS), blueprint, _error_body)
+# All of /v1: whatever else an OpenAI SDK asks for there is told so in its own words.
+DIALECT = Dialect("poe", ("/v1",), blueprint, _error_body)

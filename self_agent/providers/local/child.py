@@ -1,7 +1,7 @@
 """The child process holds the model and nothing else, and ends when its stdin does, however the parent ended.
 
-It reads one JSON line (`path`, `name`, `key`, `context_tokens`), writes one (`port` or `error`), and then
-serves the OpenAI-compatible API on loopback. It imports nothing of the server, to start fast and stay small.
+It reads one JSON line (`path`, `name`, `key`, `context_tokens`, `reply_tokens`), writes one (`port` or `error`), and
+then serves the OpenAI-compatible API on loopback. It imports nothing of the server, to start fast and stay small.
 (No coverage is measured: it runs in a process of its own, which ends with `os._exit`.)
 """
 
@@ -49,6 +49,9 @@ def serve(config: dict[str, Any]) -> Any:  # pragma: no cover
     params.model_alias = {config["name"]}
     params.n_ctx = SLOTS * config["context_tokens"]
     params.n_parallel = SLOTS
+    # A generation ends: by itself, here, or where its slot of the context is full, for nothing in that is shifted out.
+    params.n_predict = config["reply_tokens"]
+    params.ctx_shift = params.kv_unified = False
     # A cancel waits for the batch in work: with one core 64 tokens take 1.6 s, 256 took 6 s and gained 9 %.
     params.n_batch = params.n_ubatch = 64
     params.no_extra_bufts = True  # no second, repacked copy of the weights in memory

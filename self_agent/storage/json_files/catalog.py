@@ -13,7 +13,6 @@ from core.errors import Conflict, StorageError
 from self_agent.models import MAX_NUMBER, Conversation, Page
 from self_agent.storage.base import TAKEN
 from self_agent.storage.json_files.entry import PROJECT, Entry
-from self_agent.storage.json_files.lines import Fields
 from self_agent.storage.rows import next_after
 
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
@@ -133,12 +132,13 @@ class Catalog:
             if "updated_at" in changes and not entry.is_gone:
                 self._put_in_order(entry)
 
-    def appended(self, entry: Entry, rows: list[Fields], status: os.stat_result, updated_at: str, texts: str) -> None:
-        """Do as `update` does, only faster, after messages were appended."""
+    def appended(
+        self, entry: Entry, count: int, hidden: int, status: os.stat_result, updated_at: str, texts: str
+    ) -> None:
+        """Do as `update` does, only faster, after `count` messages were appended; `hidden` are those of all."""
         with self._lock:
-            for row in rows:
-                entry.total += 1
-                entry.hidden += "is_deleted" in row
+            entry.total += count
+            entry.hidden = hidden
             entry.size = status.st_size
             entry.mtime_ns = status.st_mtime_ns
             entry.updated_at = updated_at

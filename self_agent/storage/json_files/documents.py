@@ -89,17 +89,19 @@ class Documents:
 
     def _open_known(self, entry: Entry, flags: int) -> int:
         for _ in range(_ATTEMPTS):
-            self._check(entry)
+            if self.is_closed or entry.is_gone:
+                self._check(entry)
             if entry.tail is TORN:
                 self._undo_append(entry)
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
                 if status.st_size == entry.size and status.st_mtime_ns == entry.mtime_ns:
-                    # A power cut may leave what an append wrote without its size and time.
-                    if entry.tail is UNSEEN and files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING:
-                        entry.tail = WHOLE
                     if entry.tail is WHOLE:
+                        return fd
+                    # A power cut may leave what an append wrote without its size and time.
+                    if files.read_at(fd, len(CLOSING), entry.size - len(CLOSING)) == CLOSING:
+                        entry.tail = WHOLE
                         return fd
             except BaseException:
                 os.close(fd)
@@ -237,11 +239,14 @@ class Documents:
                     return []
                 rows = fill(messages, entry.number, position)
                 ends = list(map(lines.dump, rows))
-                updated_at = entry.updated_at
+                updated_at, hidden = entry.updated_at, entry.hidden
                 for row in rows:
                     if row["timestamp"] > updated_at:
                         updated_at = row["timestamp"]
-                texts = with_appended(entry.texts, messages)
+                    if "is_deleted" in row:
+                        hidden += 1
+                shown = messages if hidden == entry.hidden else [m for m in messages if not m.is_deleted]
+                texts = with_appended(entry.texts, shown) if shown else entry.texts
                 stored = from_rows(rows)
                 end = entry.size - len(CLOSING)
                 data = lines.ending(ends, first=not entry.total)
@@ -251,7 +256,7 @@ class Documents:
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
                     self.tables.extend(entry.number, start, [len(line) for line in ends])
-                self.catalog.appended(entry, rows, status, updated_at, texts)
+                self.catalog.appended(entry, len(rows), hidden, status, updated_at, texts)
                 return stored
             finally:
                 os.close(fd)

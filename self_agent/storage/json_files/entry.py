@@ -93,14 +93,11 @@ def unpack(texts: str) -> tuple[str, str, str]:
 
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
-    """Return the three texts of an entry as one after messages were appended."""
-    shown = [message for message in messages if not message.is_deleted]
-    if not shown:
-        return texts
-    summary = summary_of(shown[-1].content)
+    """Return the three texts of an entry as one after messages were appended that are shown."""
+    summary = summary_of(messages[-1].content)
     if first_length := ord(texts[TIMESTAMP_LENGTH]):
         return texts[: TIMESTAMP_LENGTH + 1 + first_length] + summary
-    first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
+    first = next(filter(None, (first_of(m.role, m.content) for m in messages)), "")
     return pack(texts[:TIMESTAMP_LENGTH], first, summary)
 
 

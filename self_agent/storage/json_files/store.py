@@ -267,7 +267,8 @@ class JsonFileStore(Store):
         return part
 
     def _entry(self, conversation_id: str) -> Entry:
-        entry = self._opened(self._catalog).get(conversation_id)
+        catalog = self._catalog if self._is_usable else self._opened(self._catalog)  # most calls come by here
+        entry = catalog.get(conversation_id)
         if entry is None:
             raise NotFound(NO_CONVERSATION)
         return entry

@@ -260,7 +260,7 @@ def test_stalled_client_hurts_nobody(serve: Serve, monkeypatch: pytest.MonkeyPat
     """A client that stops reading is dropped; the others get everything meanwhile."""
     monkeypatch.setattr(hub, "LOOK", 0.1)
     monkeypatch.setattr(outlet, "STALL", 1.0)
-    served = serve(script=[Delta("x" * 100_000) for _ in range(200)])
+    served = serve(script=[Delta("x" * 100_000) for _ in range(200)], max_reply_bytes=10**8)
     alive = served.connect("/ws/s")
     with served.raw("/ws/s") as stalled:
         began = time.monotonic()

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from flask.testing import FlaskClient
 
+from self_agent.providers.openai.provider import OpenAICompatible
 from self_agent.storage.json_files import JsonFileStore
 from tests.conftest import MakeApp
 from tests.dialects.poe.conftest import BEARER, COMPLETIONS, KEY, ROOT, begin, history, project, provider_of, say
@@ -80,3 +81,24 @@ def test_others_own_nothing_here(make_poe: MakeApp) -> None:
     assert bob.post("/v1/chat/stop-stream", json={"session_id": cid}).json["stopped"] is False
     assert (bob.get(ROOT).json, bob.get(f"{ROOT}/grouped").json, bob.get("/v1/projects").json) == ([], {"其它": []}, [])
     assert len(history(ann, cid)) == 2
+
+
+@pytest.mark.parametrize("takes_all", [False, True])
+def test_dummy_key_replaces_nothing(make_poe: MakeApp, upstream: FakeUpstream, takes_all: bool) -> None:
+    """SDKs insist on a key, so people send `EMPTY`: the server's own is used, unless CALLER_KEYS says otherwise."""
+    provider = OpenAICompatible(upstream.base_url, api_key="sk-server", model="m", takes_callers_keys=takes_all)
+    client = make_poe(provider=provider).test_client()
+    headers = {"Authorization": "Bearer EMPTY"}
+    assert say(client, begin(client), "hi", headers=headers).status_code == 200
+    messages = {"messages": [{"role": "user", "content": "hi"}]}
+    assert client.post(COMPLETIONS, json=messages, headers=headers).status_code == 200
+    assert client.get("/v1/models", headers=headers).status_code == 200
+    sent = {request.headers["authorization"] for request in upstream.requests}
+    assert sent == {"Bearer EMPTY" if takes_all else "Bearer sk-server"}
+
+
+def test_callers_key_where_there_is_no_other(make_poe: MakeApp, upstream: FakeUpstream) -> None:
+    """A server without a key of its own passes on whatever key it is called with."""
+    client = make_poe(provider=OpenAICompatible(upstream.base_url, model="m")).test_client()
+    assert say(client, begin(client), "hi", headers={"Authorization": "Bearer mine"}).status_code == 200
+    assert upstream.asked[0].headers["authorization"] == "Bearer mine"

@@ -82,3 +82,22 @@ def test_models_as_openai_lists_them(proxy: FlaskClient, upstream: FakeUpstream)
     assert answer["object"] == "list"
     assert answer["data"][1] == {"id": "b", "object": "model", "created": 0, "owned_by": "self_agent"}
     assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_model_by_its_name(proxy: FlaskClient, upstream: FakeUpstream) -> None:
+    """A model is retrieved by its id, with slashes too; an unknown one is OpenAI's error."""
+    upstream.models = ["a", "meta/llama/3"]
+    for name in upstream.models:
+        assert proxy.get(f"/v1/models/{name}").json["id"] == name
+    answer = proxy.get("/v1/models/gpt-9")
+    assert answer.status_code == 404
+    assert answer.json["error"]["code"] == "model_not_found"
+    assert answer.json["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/responses", "/v1/files/x", "/v1/chat/nothing", "/v1/models/a/b"])
+def test_unknown_paths_have_openais_error(proxy: FlaskClient, path: str) -> None:
+    """Whatever else an SDK asks for below /v1 is answered as OpenAI answers what it does not know."""
+    answer = proxy.get(path)
+    assert answer.status_code == 404
+    assert answer.json["error"].keys() == {"message", "type", "param", "code"}

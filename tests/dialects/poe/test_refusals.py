@@ -101,7 +101,7 @@ def test_wrong_field_is_named(client: FlaskClient, path: str, body: Any, field: 
         ("get", f"{ROOT}/unknown/messages", 404),
         ("put", f"{ROOT}/unknown", 404),
         ("delete", f"{ROOT}/unknown", 404),
-        ("get", "/v1/chat/nothing", 404),
+        ("get", "/v1/chat/conversations/a/b/c", 404),
         ("get", "/v1/projects/1/2", 404),
         ("get", "/v1/projects/-1", 404),
         ("get", f"{ROOT}?project_id=x", 400),

@@ -1,4 +1,4 @@
-"""Conversations as the document has them, and what the contract adds to them."""
+"""The dialect of the native frontend, `self_agent.md`: ids are the client's own, replies come whole or as events."""
 
 from __future__ import annotations
 
@@ -7,20 +7,37 @@ from typing import Any
 from flask import Blueprint
 from pydantic import Field
 
-from core import clock
-from core.errors import NotFound
-from core.web import ViewResult, json_response
-from self_agent.dialects.base import conversations, event_stream, user
+from core import clock, errors
+from core.errors import AppError, NotFound
+from core.web import Json, json_response
+from self_agent.dialects import native_shelves
+from self_agent.dialects.base import Dialect, conversations, event_stream, finished, user
+from self_agent.dialects.native_answers import (
+    Changed,
+    Config,
+    CutOff,
+    Data,
+    Deleted,
+    Detail,
+    Events,
+    Heading,
+    Ids,
+    Meta,
+    Sent,
+    Shown,
+    Stopped,
+)
+from self_agent.document import Asks
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
-from self_agent.streams import Stream
 
 ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 RECENT = 20  # messages in the answer to a send
 
-blueprint = Blueprint("conversations", __name__)
+blueprint = Blueprint("self_agent", __name__)
+blueprint.register_blueprint(native_shelves.blueprint)
 
 
 class DetailQuery(Query):
@@ -40,7 +57,7 @@ class SendBody(Body):
 class ChangeBody(Body):
     """What can be set; a field that is missing stays as it is, null or empty resets it."""
 
-    name: str | None = None
+    name: str | None = Field(None, examples=["A walk"])
     system_prompt: str | None = None
     model: str | None = None
 
@@ -48,7 +65,7 @@ class ChangeBody(Body):
 class ConfigBody(Body):
     """The model that answers in this conversation."""
 
-    model: str | None = None
+    model: str | None = Field(None, examples=[None])
 
 
 # --- the document
@@ -56,16 +73,16 @@ class ConfigBody(Body):
 
 @blueprint.get(ROOT + "/")
 @spec.validate(tags=["self_agent"])
-def list_ids(query: Paging) -> ViewResult:
+def list_ids(query: Paging) -> Json[Ids]:
     """List the ids of the conversations, newest first."""
     page = conversations.page(user(), query.page, query.size)
-    meta = {"page": query.page, "size": query.size, "total": page.total}
+    meta: Meta = {"page": query.page, "size": query.size, "total": page.total}
     return json_response({"data": [conversation.id for conversation in page.items], "meta": meta})
 
 
 @blueprint.get(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
-def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
+def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail]]:
     """Return a conversation and a page of its messages; an unknown one is empty."""
     try:
         conversation, messages = conversations.read(user(), conversation_id, query.page, query.size)
@@ -86,24 +103,25 @@ def detail(conversation_id: str, query: DetailQuery) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages")
 @spec.validate(tags=["self_agent"])
-def send(conversation_id: str, json: SendBody) -> ViewResult:
+def send(conversation_id: str, json: SendBody) -> Asks[Json[Data[Sent | CutOff]]]:
     """Send a message and wait for the reply."""
-    reply = conversations.send(user(), conversation_id, json.content, model=json.model, new={}).wait().message
+    reply = finished(conversations.send(user(), conversation_id, json.content, model=json.model, new={}))
     conversation, messages = conversations.recent(user(), conversation_id, RECENT)
-    data = {
+    data: Sent = {
         "reply": reply.content if reply else "",
         "messages": [_message(message) for message in messages],
         **_heading(conversation, messages[-1] if messages else None),
         "model": reply.model if reply else None,
     }
     if reply is None or reply.incomplete:
-        data["incomplete"] = True
+        cut_off: CutOff = {**data, "incomplete": True}
+        return json_response({"data": cut_off})
     return json_response({"data": data})
 
 
 @blueprint.delete(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
-def delete(conversation_id: str) -> ViewResult:
+def delete(conversation_id: str) -> Json[Data[Deleted]]:
     """Delete a conversation and its messages."""
     conversations.delete(user(), conversation_id)
     return json_response({"data": {"success": True}})
@@ -114,7 +132,7 @@ def delete(conversation_id: str) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages/stream")
 @spec.validate(tags=["self_agent"])
-def send_stream(conversation_id: str, json: SendBody) -> Stream:
+def send_stream(conversation_id: str, json: SendBody) -> Events:
     """Send a message and follow the reply as server-sent events."""
     turn = conversations.send(user(), conversation_id, json.content, model=json.model, new={})
     return event_stream(turn, sse.TYPED)
@@ -122,7 +140,7 @@ def send_stream(conversation_id: str, json: SendBody) -> Stream:
 
 @blueprint.get(ROOT + "/<conversation_id>/stream")
 @spec.validate(tags=["self_agent"])
-def join(conversation_id: str) -> Stream:
+def join(conversation_id: str) -> Events:
     """Follow the reply that is being generated now, from its first event on."""
     turn = conversations.running(user(), conversation_id)
     if turn is None:
@@ -132,14 +150,14 @@ def join(conversation_id: str) -> Stream:
 
 @blueprint.post(ROOT + "/<conversation_id>/stop")
 @spec.validate(tags=["self_agent"])
-def stop(conversation_id: str) -> ViewResult:
+def stop(conversation_id: str) -> Json[Data[Stopped]]:
     """Stop the reply that is being generated; what there is of it is kept."""
     return json_response({"data": {"success": True, "stopped": conversations.stop(user(), conversation_id)}})
 
 
 @blueprint.patch(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
-def change(conversation_id: str, json: ChangeBody) -> ViewResult:
+def change(conversation_id: str, json: ChangeBody) -> Json[Data[Changed]]:
     """Set the name, the instructions or the model of a conversation."""
     changes = {("title" if name == "name" else name): getattr(json, name) or None for name in json.model_fields_set}
     conversation = conversations.update(user(), conversation_id, changes)
@@ -156,7 +174,7 @@ def change(conversation_id: str, json: ChangeBody) -> ViewResult:
 
 @blueprint.post(ROOT + "/<conversation_id>/set_config")
 @spec.validate(tags=["self_agent"])
-def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
+def set_config(conversation_id: str, json: ConfigBody) -> Json[Data[Config]]:
     """Choose the model of a conversation, before its first message too: then no list shows it yet."""
     changes = {"model": json.model or None} if "model" in json.model_fields_set else {}
     conversation = conversations.update(user(), conversation_id, changes, create=True)
@@ -165,7 +183,7 @@ def set_config(conversation_id: str, json: ConfigBody) -> ViewResult:
 
 @blueprint.get(MODELS)
 @spec.validate(tags=["self_agent"])
-def models() -> ViewResult:
+def models() -> Asks[Json[Data[list[str]]]]:
     """List the names of the models that can be asked for."""
     return json_response({"data": conversations.models()})
 
@@ -173,7 +191,7 @@ def models() -> ViewResult:
 # --- rendering
 
 
-def _heading(conversation: Conversation, latest: Message | None = None) -> dict[str, Any]:
+def _heading(conversation: Conversation, latest: Message | None = None) -> Heading:
     """Show a conversation; `latest` is its latest message where that has been read already."""
     return {
         "conversation_id": conversation.id,
@@ -184,7 +202,7 @@ def _heading(conversation: Conversation, latest: Message | None = None) -> dict[
     }
 
 
-def _unknown(conversation_id: str, query: DetailQuery) -> dict[str, Any]:
+def _unknown(conversation_id: str, query: DetailQuery) -> Detail:
     return {
         "conversation_id": check_id(conversation_id),
         "name": "",
@@ -197,8 +215,8 @@ def _unknown(conversation_id: str, query: DetailQuery) -> dict[str, Any]:
     }
 
 
-def _message(message: Message) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+def _message(message: Message) -> Shown:
+    shown: Shown = {
         "role": message.role,
         "content": message.content,
         "timestamp": clock.to_seconds(message.timestamp),
@@ -208,3 +226,10 @@ def _message(message: Message) -> dict[str, Any]:
     if message.incomplete:
         shown["incomplete"] = True
     return shown
+
+
+def _error_body(error: AppError) -> tuple[Any, int]:
+    return errors.body(error), error.status
+
+
+DIALECT = Dialect("self_agent", (ROOT, MODELS, native_shelves.FOLDERS, native_shelves.TAGS), blueprint, _error_body)

@@ -1,0 +1,104 @@
+"""What the native dialect answers: the shapes that its views render, of which `/openapi.json` is made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from self_agent.encoders import sse
+from self_agent.streams import Stream
+
+T = TypeVar("T")
+Time = Annotated[str, Field(examples=["2025-04-30T10:00:00Z"])]
+Events = Annotated[Stream, sse.TYPED]
+
+
+class Data(TypedDict, Generic[T]):
+    """The envelope of what went well."""
+
+    data: T
+
+
+class Meta(TypedDict):
+    """Which page a list is, and of how many items."""
+
+    page: int
+    size: int
+    total: int
+
+
+class Config(TypedDict):
+    """The model that answers in a conversation."""
+
+    model: str | None
+
+
+class Ids(TypedDict):
+    """A page of the ids of the conversations."""
+
+    data: list[str]
+    meta: Meta
+
+
+class Shown(TypedDict):
+    """A message; `incomplete` is one that was stopped or cut off."""
+
+    role: str
+    content: str
+    timestamp: Time
+    sources: NotRequired[list[Any]]
+    incomplete: NotRequired[bool]
+
+
+class Heading(TypedDict):
+    """What every answer says of a conversation; of an unknown one the times are null."""
+
+    conversation_id: str
+    name: str
+    summary: str
+    created_at: Time | None
+    updated_at: Time | None
+
+
+class Detail(Heading):
+    """A conversation and a page of its messages."""
+
+    messages: list[Shown]
+    meta: Meta
+    config: Config
+
+
+class Sent(Heading):
+    """A reply, and the latest messages."""
+
+    reply: str
+    messages: list[Shown]
+    model: str | None
+
+
+class CutOff(Sent):
+    """A reply that was stopped."""
+
+    incomplete: bool
+
+
+class Changed(Heading):
+    """A conversation, with what can be set."""
+
+    system_prompt: str | None
+    config: Config
+
+
+class Deleted(TypedDict):
+    """That it has been deleted."""
+
+    success: bool
+
+
+class Stopped(TypedDict):
+    """Whether there was a reply to stop."""
+
+    success: bool
+    stopped: bool
