@@ -1,15 +1,18 @@
-"""Conversations as the document has them, and what the contract adds to them."""
+"""The dialect of the native frontend, `self_agent.md`: ids are the client's own, replies come whole or as events."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from flask import Blueprint
 from pydantic import Field
 
-from core import clock
-from core.errors import NotFound
+from core import clock, errors
+from core.errors import AppError, NotFound
 from core.web import Json, json_response
-from self_agent.dialects.base import conversations, event_stream, finished, user
-from self_agent.dialects.native.answers import (
+from self_agent.dialects import native_shelves
+from self_agent.dialects.base import Dialect, conversations, event_stream, finished, user
+from self_agent.dialects.native_answers import (
     Changed,
     Config,
     CutOff,
@@ -33,7 +36,8 @@ ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 RECENT = 20  # messages in the answer to a send
 
-blueprint = Blueprint("conversations", __name__)
+blueprint = Blueprint("self_agent", __name__)
+blueprint.register_blueprint(native_shelves.blueprint)
 
 
 class DetailQuery(Query):
@@ -222,3 +226,10 @@ def _message(message: Message) -> Shown:
     if message.incomplete:
         shown["incomplete"] = True
     return shown
+
+
+def _error_body(error: AppError) -> tuple[Any, int]:
+    return errors.body(error), error.status
+
+
+DIALECT = Dialect("self_agent", (ROOT, MODELS, native_shelves.FOLDERS, native_shelves.TAGS), blueprint, _error_body)
