@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from core.errors import NotFound, StartupError, StorageError, StorageFull
+from core.errors import NotFound, StartupError, StorageBusy, StorageError, StorageFull
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.lines import ending, header_line
-from tests.storage.conftest import Refusing
+from tests.storage.conftest import Refusing, age
 from tests.storage.samples import message_line, said
 
 Open = Callable[[], JsonFileStore]
@@ -246,6 +247,9 @@ def test_folder_removed_while_running(open_store: Open, folder: Path) -> None:
     store.create("c", "u")
     store.create("d", "u")
     (folder / "conversations" / "d.json").unlink()
+    with pytest.raises(StorageBusy):
+        store.messages("d")
+    time.sleep(1.1)
     with pytest.raises(NotFound):
         store.messages("d")
     assert store.get("d") is None
@@ -303,11 +307,13 @@ def test_ruined_file_is_set_aside(open_store: Open, folder: Path) -> None:
     store = open_store()
     store.create("c", "u")
     (folder / "conversations" / "c.json").write_text("oops")
+    age(folder / "conversations" / "c.json")
     with pytest.raises(NotFound):
         store.append("c", user("x"))
     assert (folder / "quarantine" / "c.json").read_text() == "oops"
     assert store.create("c", "u").number == 2
     (folder / "conversations" / "c.json").write_text("again")
+    age(folder / "conversations" / "c.json")
     with pytest.raises(NotFound):
         store.messages("c")
     assert sorted(p.name for p in (folder / "quarantine").iterdir()) == ["c.json", "c~1.json"]

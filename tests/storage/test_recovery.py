@@ -17,6 +17,7 @@ from self_agent.models import Message
 from self_agent.storage.base import CUT_OFF
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.checkpoints import read_checkpoint
+from tests.storage.conftest import age
 
 Open = Callable[[], JsonFileStore]
 
@@ -135,12 +136,16 @@ def test_torn_append_is_repaired(open_store: Open, folder: Path) -> None:
     path = folder / "conversations" / "c.json"
     store.append("c", user("one"), user("two"))
     before = path.read_bytes()
+    store = open_store()
+    snapshot = (folder / "catalog.json").read_bytes()  # the last one before the power fails
     store.append("c", user("3"))
     after = path.read_bytes()
     store.close()
     start = len(before) - 4
     for cut in range(start, len(after), 3):
         path.write_bytes(after[:cut] + before[cut:])
+        age(path)
+        (folder / "catalog.json").write_bytes(snapshot)
         store = open_store()
         found = texts(store.messages("c"))
         assert found in (["one", "two"], ["one", "two", "3"])
@@ -158,6 +163,7 @@ def test_broken_line_keeps_a_copy(open_store: Open, folder: Path) -> None:
     path = folder / "conversations" / "c.json"
     broken = path.read_text().replace('"two"', '"two')
     path.write_text(broken)
+    age(path)
     assert texts(store.messages("c")) == ["one", "three"]
     assert (folder / "quarantine" / "c.json").read_text() == broken
 
