@@ -14,7 +14,8 @@ When a persistent store opens again, after `close` or after its process was kill
   CUT_OFF, unless a message with its id was appended. One without text is dropped, and so is that of a conversation
   that is gone. Text with a hole is never stored: a piece that could not be kept ends what is.
 - The id that was reserved behind a question that is stored is not given again, though nothing else is left of it.
-- `core.clock` returns no time at or before one that is stored.
+- `core.clock` returns no time at or before one that is stored and not more than a day ahead of the wall clock. One that
+  is keeps its conversation at the head of lists, and no new message takes after it.
 """
 
 from __future__ import annotations

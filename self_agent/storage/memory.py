@@ -107,7 +107,8 @@ class MemoryStore(Store):
     @_locked
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
-        return self._record(conversation_id).refresh(**changes, updated_at=clock.now())
+        record = self._record(conversation_id)
+        return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:

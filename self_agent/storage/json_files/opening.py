@@ -46,11 +46,12 @@ def open_folder(documents: Documents, checkpoints: Checkpoints) -> None:
     projects.load(documents.foreign.quarantine)
     catalog.raise_numbers(projects.last_number)
     with files.storage_errors():
-        for name in os.listdir(folder.deleted):
-            catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
+        given = [deleted_number(name.removesuffix(SUFFIX)) for name in os.listdir(folder.deleted)]
     with _no_collector():
-        entries, odd, is_news = _collect(folder, snapshot.load(folder.catalog))
-        catalog.load(entries)
+        known = snapshot.load(folder.catalog)
+        given += [entry.number for entry in known.values()]
+        entries, odd, is_news = _collect(folder, known)
+        catalog.load(entries, given)
     catalog.is_dirty = is_news
     _take_in_all(odd, documents)
     _settle(catalog, projects)
@@ -186,10 +187,11 @@ def _number_for(conversation_id: str, catalog: Catalog, header: Fields) -> int:
 
 def _settle(catalog: Catalog, projects: Projects) -> None:
     """Take conversations out of projects that are gone, and set the clock after everything that happened."""
-    newest = ""
+    newest, horizon = "", clock.horizon()
     for entries in catalog.batches():
         for entry in entries:
-            newest = max(newest, entry.updated_at)
+            if newest < entry.updated_at <= horizon:
+                newest = entry.updated_at
             project_id = entry.settable[PROJECT]
             if project_id and projects.get(project_id) is None:
                 projects.raise_project(project_id)

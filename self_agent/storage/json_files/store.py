@@ -109,10 +109,11 @@ class JsonFileStore(Store):
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
         now = clock.now()
-        header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
+        header = {ON_DISK[name]: value for name, value in changes.items()}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            pieces, later = with_header(reading.whole(entry, fd), header), max(now, entry.updated_at)
+            later = max(now, entry.updated_at)
+            pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
             return entry.conversation()
 
