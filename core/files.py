@@ -110,10 +110,7 @@ def open_file(path: str | Path, flags: int) -> int:
 
 
 def read_file(path: str | Path) -> tuple[bytes, os.stat_result]:
-    """Return a file, and its size and time just before it was read.
-
-    Raises FileNotFoundError, and StorageError for a folder, a pipe, a device.
-    """
+    """Return a file, and its size and time just before. Raises FileNotFoundError, StorageError for what is none."""
     fd = open_file(path, READ)
     try:
         status = os.fstat(fd)
@@ -283,10 +280,10 @@ def remove_leftovers(folder: Path) -> None:
         leftovers = [entry for entry in os.scandir(folder) if entry.name.endswith(TEMPORARY)]
     for entry in leftovers:
         try:
-            if not entry.is_file(follow_symlinks=False):
-                log.warning("%s: none of ours, left alone", entry.name)
-                continue
-            operations.unlink(Path(entry.path))
+            if entry.is_file(follow_symlinks=False):
+                operations.unlink(Path(entry.path))
+            else:
+                log.warning("%s: no file, left alone", entry.name)
         except OSError as error:
             log.warning("%s: not removed: %s", entry.name, error.strerror)
 

@@ -74,7 +74,9 @@ def close(app: Flask, grace: float = 0.0) -> None:
 
 
 def healthz(parts: Parts) -> ViewResult:
-    """Say what is ready; answers 200 as long as the server lives."""
-    status: dict[str, Any] = {"store": {"ready": parts.store.ready()}, "model": parts.provider.status()}
-    ready = status["store"]["ready"] and status["model"]["state"] == "ready"
-    return json_response({"status": "ok" if ready else "starting", **status})
+    """Say what is ready, or why the store never will be; answers 200 as long as the server lives."""
+    failure = parts.store.failure()
+    store: dict[str, Any] = {"ready": False, "error": failure} if failure else {"ready": parts.store.ready()}
+    status: dict[str, Any] = {"store": store, "model": parts.provider.status()}
+    ready = store["ready"] and status["model"]["state"] == "ready"
+    return json_response({"status": "failed" if failure else "ok" if ready else "starting", **status})
