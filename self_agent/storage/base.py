@@ -62,8 +62,8 @@ class Store(ABC):
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` is for a conversation that is older
-        than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. A project that was deleted is none.
+        `created_at` is for a conversation that is older than this store; its messages bring their own timestamps.
         """
 
     @abstractmethod
@@ -82,7 +82,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `models.SETTABLE`; `updated_at` becomes now."""
+        """Set any of `models.SETTABLE`; `updated_at` becomes now. A project that was deleted is none."""
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
@@ -196,6 +196,10 @@ class Store(ABC):
     @abstractmethod
     def ready(self) -> bool:
         """Say whether the store has finished opening; the other methods wait until it has."""
+
+    def failure(self) -> str | None:
+        """Return why no method works, or None; the reason names no path."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

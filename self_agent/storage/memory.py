@@ -70,6 +70,7 @@ class MemoryStore(Store):
         self._projects: dict[int, Project] = {}
         self._numbers = count(1)
         self._project_ids = count(1)
+        self._gone_projects: set[int] = set()
         self._is_closed = False
 
     # --- conversations
@@ -82,6 +83,7 @@ class MemoryStore(Store):
         if conversation_id in self._records:
             raise Conflict(TAKEN)
         now = created_at or clock.now()
+        fields = self._without_gone(fields)
         made = Conversation(conversation_id, next(self._numbers), user_id, now, now, **fields)
         self._records[conversation_id] = Record(made)
         return made
@@ -107,7 +109,7 @@ class MemoryStore(Store):
     @_locked
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
-        record = self._record(conversation_id)
+        record, changes = self._record(conversation_id), self._without_gone(changes)
         return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
 
     @_locked
@@ -219,11 +221,18 @@ class MemoryStore(Store):
     def delete_project(self, project_id: int) -> None:
         if self._projects.pop(project_id, None) is None:
             raise NotFound(NO_PROJECT)
+        self._gone_projects.add(project_id)
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
 
+    def _without_gone(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return changes | {"project_id": 0} if changes.get("project_id") in self._gone_projects else changes
+
     # --- the store itself
+
+    def failure(self) -> str | None:
+        return CLOSED if self._is_closed else None
 
     def ready(self) -> bool:
         return True

@@ -143,7 +143,7 @@ def test_refused_append_changes_nothing(
 
 @pytest.mark.parametrize("call", ["open", "write", "sync", "replace"])
 def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: Refusing, call: str) -> None:
-    """A creation, rename, edit, deletion or project that the disk refuses has not happened."""
+    """A creation, rename, edit or project that the disk refuses has not happened."""
     store = open_store()
     store.create("c", "u")
     stored = store.append("c", user("x"))
@@ -154,8 +154,6 @@ def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: R
         lambda: store.update("c", title="t"),
         lambda: store.edit(stored[0].id, said("y")),
         lambda: store.hide([stored[0].id]),
-        lambda: store.delete("c", keep=True),
-        lambda: store.delete("c"),
         lambda: store.create_project("u", "p"),
     ):
         with pytest.raises(StorageFull):

@@ -8,28 +8,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
-from core.errors import NotFound, StorageError
+from core.errors import NotFound, StorageError, StorageFull
 from self_agent.models import SETTABLE, Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.catalog import Catalog
-from self_agent.storage.json_files.entry import (
-    TORN,
-    UNSEEN,
-    WHOLE,
-    Entry,
-    entry_of,
-    pack,
-    with_appended,
-    with_header,
-)
-from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.entry import TORN, UNSEEN, WHOLE, Entry, entry_of, pack, with_appended, with_header
+from self_agent.storage.json_files.folder import GONE, Folder
 from self_agent.storage.json_files.foreign import Foreign, Source, State, busy, check_unchanged, state_of
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
@@ -74,7 +65,7 @@ class Documents:
 
     def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
         fd = self._open_known(entry, files.READ)
-        known = entry.size, entry.mtime_ns
+        known = self._torn.get(entry.number) if entry.tail is TORN else (entry.size, entry.mtime_ns)
         try:
             result = work(entry, fd, *args)
         except ValueError:
@@ -99,7 +90,12 @@ class Documents:
         for _ in range(_ATTEMPTS):
             self._check(entry)
             if entry.tail is TORN:
-                self._undo_append(entry)
+                try:
+                    self._undo_append(entry)
+                except StorageError:
+                    if flags == files.READ and (fd := self._open_torn(entry)) is not None:
+                        return fd
+                    raise
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
@@ -126,6 +122,15 @@ class Documents:
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
             raise NotFound(NO_CONVERSATION) from None
+
+    def _open_torn(self, entry: Entry) -> int | None:
+        """Open for reading what a failed append left unchanged: on a full disk nobody can make that durable."""
+        fd = self._open(entry, files.READ)
+        is_as_left = state_of(os.fstat(fd)) == self._torn.get(entry.number)
+        if is_as_left and files.read_at(fd, len(CLOSING) + 1, entry.size - len(CLOSING)) == CLOSING:
+            return fd
+        os.close(fd)
+        return None
 
     def _undo_append(self, entry: Entry) -> None:
         fd = self._open(entry, files.CHANGE)
@@ -176,7 +181,8 @@ class Documents:
 
     def forget(self, entry: Entry) -> None:
         """Take a conversation out of the catalog for good; its number is remembered."""
-        self.projects.keep_number(entry.number, self.catalog.last_number)
+        with suppress(StorageFull):  # then the next snapshot remembers it, or the next deletion
+            self.projects.keep_number(entry.number, self.catalog.last_number)
         self.catalog.remove(entry)
         self.tables.drop(entry.number)
 
@@ -208,13 +214,27 @@ class Documents:
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
+        path, target = self.folder.document(entry.id), self.folder.deleted_document(entry.id, entry.number)
         with self.held(entry):
-            if kept is not None:
-                pieces = with_header(self._on(entry, whole), kept)
-                files.replace_file(self.folder.deleted_document(entry.id, entry.number), pieces)
-            self.projects.keep_number(entry.number, self.catalog.last_number)
-            files.remove_file(self.folder.document(entry.id))
+            try:
+                if kept is not None:
+                    files.make_folder(target.parent)
+                    files.replace_file(target, with_header(self._on(entry, whole), kept))
+                with suppress(StorageFull) if kept is not None else nullcontext():  # the name of the kept one has it
+                    self.projects.keep_number(entry.number, self.catalog.last_number)
+                files.remove_file(path)
+            except StorageFull:
+                self._remove_without_room(entry, path, target if kept is not None else target.with_suffix(GONE))
             self.forget(entry)
+
+    def _remove_without_room(self, entry: Entry, path: Path, target: Path) -> None:
+        """Move a document to the deleted ones, where its name remembers the number: that takes no room."""
+        files.move_file(path, target)
+        if target.suffix == GONE:
+            with suppress(StorageError):  # else the next start does the rest
+                files.start_file(target, b"")
+                self.projects.keep_number(entry.number, self.catalog.last_number)
+                files.forget_file(target)
 
     # --- messages
 

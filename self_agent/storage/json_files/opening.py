@@ -24,7 +24,7 @@ from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoint, Checkpoints
 from self_agent.storage.json_files.documents import Documents
 from self_agent.storage.json_files.entry import PROJECT, Entry, read_entry
-from self_agent.storage.json_files.folder import SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.json_files.folder import GONE, SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
 from self_agent.storage.json_files.foreign import state_of
 from self_agent.storage.json_files.lines import Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
@@ -40,13 +40,15 @@ Odd = dict[Path, Union[Entry, None]]  # files, with what the snapshot knows of e
 def open_folder(documents: Documents, checkpoints: Checkpoints) -> None:
     """Fill the catalog and the projects from the data folder."""
     folder, catalog, projects = documents.folder, documents.catalog, documents.projects
-    for path in (folder.path, folder.conversations, folder.deleted):
+    for path in (folder.projects, folder.catalog):
+        if path.exists() and not path.is_file():
+            documents.foreign.quarantine(path)
+    for path in filter(Path.is_dir, (folder.path, folder.conversations, folder.deleted)):
         files.remove_leftovers(path)
         files.sync_folder(path)  # a crash may have come between a rename and its sync; from here on we build on it
     projects.load(documents.foreign.quarantine)
     catalog.raise_numbers(projects.last_number)
-    with files.storage_errors():
-        given = [deleted_number(name.removesuffix(SUFFIX)) for name in os.listdir(folder.deleted)]
+    given = [deleted_number(path.stem) for path in folder.deleted.glob("*~*")]
     with _no_collector():
         known = snapshot.load(folder.catalog)
         given += [entry.number for entry in known.values()]
@@ -55,6 +57,7 @@ def open_folder(documents: Documents, checkpoints: Checkpoints) -> None:
     catalog.is_dirty = is_news
     _take_in_all(odd, documents)
     _settle(catalog, projects)
+    _finish_deletions(documents)
     for path, checkpoint in checkpoints.left_over():
         _recover(path, checkpoint, documents)
 
@@ -197,6 +200,17 @@ def _settle(catalog: Catalog, projects: Projects) -> None:
                 projects.raise_project(project_id)
                 entry.settable = entry.with_set({"project_id": 0})
     clock.not_before(newest)
+
+
+def _finish_deletions(documents: Documents) -> None:
+    """Remove what is left of deletions for which there was no room, when `store.json` has their numbers."""
+    last = documents.catalog.last_number
+    for path in documents.folder.deleted.glob(f"*{GONE}"):
+        try:
+            documents.projects.keep_number(last, last)
+            files.forget_file(path)
+        except StorageError as error:
+            log.warning("deleted/%s: kept for the next start: %s", path.name, error.message)
 
 
 def _recover(path: Path, checkpoint: Checkpoint | None, documents: Documents) -> None:

@@ -36,8 +36,7 @@ class Projects:
     def load(self, set_aside: Callable[[Path], None]) -> None:
         """Read the file; one that cannot be read is set aside, and its projects are lost from sight."""
         try:
-            with files.storage_errors():
-                data = self._path.read_bytes() if self._path.exists() else b"{}"
+            data = files.read_file(self._path)[0] if self._path.exists() else b"{}"
             content = orjson.loads(data)
             projects = [_project(fields) for fields in content.get("projects", [])]
             last_project = max([0, int(content.get("last_project", 0)), *(project.id for project in projects)])
@@ -85,6 +84,10 @@ class Projects:
     def get(self, project_id: int) -> Project | None:
         """Return a project, or None."""
         return self._projects.get(project_id)
+
+    def is_gone(self, project_id: int) -> bool:
+        """Say whether there was such a project, and is none any more."""
+        return 0 < project_id <= self._last_project and project_id not in self._projects
 
     def rename(self, project_id: int, name: str) -> Project:
         """Rename a project. Raises NotFound."""

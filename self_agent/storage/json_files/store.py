@@ -17,7 +17,7 @@ from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import Entry, with_header
+from self_agent.storage.json_files.entry import PROJECT, Entry, with_header
 from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
@@ -91,6 +91,7 @@ class JsonFileStore(Store):
             header = header_of(conversation_id, number, user_id, fields, now, now)
             entry, stored = self._documents.create(header, messages)
             self._catalog.add(entry)
+            self._leave_gone_project(entry)
             return entry, stored
 
     def get(self, conversation_id: str) -> Conversation | None:
@@ -115,6 +116,7 @@ class JsonFileStore(Store):
             later = max(now, entry.updated_at)
             pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
+            self._leave_gone_project(entry)
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
@@ -205,7 +207,19 @@ class JsonFileStore(Store):
         self._opened(self._projects).delete(project_id)
         self._catalog.leave_project(project_id)
 
+    def _leave_gone_project(self, entry: Entry) -> None:
+        """Undo a move into a project that was deleted meanwhile.
+
+        A deletion takes the project away first and its conversations out of it then: one of us sees the other.
+        """
+        project_id = entry.settable[PROJECT]
+        if self._projects.is_gone(project_id):
+            self._catalog.leave_project(project_id)
+
     # --- the store itself
+
+    def failure(self) -> str | None:
+        return self._refusal
 
     def ready(self) -> bool:
         return self._loaded.is_set()
