@@ -177,7 +177,7 @@ def cut_tail(fd: int, offset: int, closing: bytes) -> None:
 
 
 def replace_file(
-    path: Path, chunks: Iterable[bytes | memoryview], check: Callable[[], object] | None = None
+    path: Path, chunks: Iterable[bytes | memoryview], check: Callable[[], object] = lambda: None
 ) -> os.stat_result:
     """Durably make `chunks` the content of `path`: old or new at any moment, never a mixture.
 
@@ -187,8 +187,7 @@ def replace_file(
     try:
         with storage_errors():
             status = _write_new(temporary, chunks)
-            if check:
-                check()
+            check()
             operations.replace(temporary, path)
     except StorageError:
         with suppress(OSError):
