@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -277,6 +278,20 @@ def test_fields_of_a_wrong_kind_are_left_out(open_store: Open, folder: Path) -> 
     put(folder, "c.json", {"conversation_id": "c", "number": 5, "messages": [message]})
     [found] = open_store().messages("c")
     assert (found.content, found.edited_at, found.sources, found.model, found.error) == ("x", None, None, None, "e")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": 5}, {"project_id": 2**64 - 1}, {"created_at": "yesterday"}, {"messages": [{"edited_at": 5}]},
+     {"messages": [{"timestamp": "noon"}]}, {}],
+)  # fmt: skip
+def test_values_that_go_are_kept(open_store: Open, folder: Path, change: dict[str, Any]) -> None:
+    """When a value that somebody wrote cannot stay, the file as it was lies in quarantine; else nothing does."""
+    rows = [{"role": "user", "content": "x", **fields} for fields in change.get("messages", [{}])]
+    path = put(folder, "c.json", {"conversation_id": "c", **change, "messages": rows})
+    before = path.read_bytes()
+    assert texts(open_store().messages("c")) == ["x"]
+    assert [kept.read_bytes() for kept in (folder / "quarantine").iterdir()] == ([before] if change else [])
 
 
 def test_odd_messages_are_put_right(open_store: Open, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The load: clients that send, stream, rename, edit and delete in several dialects, and by hand, until the server is gone."""
+"""The load: clients that send, stream, rename, edit and delete in several ways until the server is gone."""
 
 from __future__ import annotations
 

@@ -52,7 +52,18 @@ def _whole(document: Any) -> Salvaged:
     if not isinstance(messages, list):
         raise Irregular
     good = [fields for fields in messages if _is_message(fields)]
-    return Salvaged(document, good, lost=len(good) != len(messages), is_whole=True)
+    return Salvaged(document, good, lost=len(good) != len(messages) or _is_changed(document, good), is_whole=True)
+
+
+def _is_changed(document: Fields, messages: list[Fields]) -> bool:
+    """Say whether a value must go that somebody wrote; ids are given anew, and nobody misses theirs."""
+    if any(not _may_be(name, document[key]) for name, key in ON_DISK.items() if document.get(key, "") != ""):
+        return True
+    times = [document.get("created_at"), document.get("updated_at"), *(fields.get("timestamp") for fields in messages)]
+    if any(time is not None and not clock.normalize_or(time, "") for time in times):
+        return True
+    named = ((name, value) for fields in messages for name, value in fields.items() if name not in ("id", "timestamp"))
+    return any(not is_sound(name, value) for name, value in named)
 
 
 def _by_lines(data: bytes) -> Salvaged:
