@@ -1,4 +1,9 @@
-"""Time is UTC text, `2025-04-30T10:00:01.000000Z`: it sorts as it reads and never goes backwards."""
+"""Time is UTC text, `2025-04-30T10:00:01.000000Z`: it sorts as it reads and never goes backwards.
+
+What is stored has happened, so `now` comes after it; but one damaged time must not carry all others away with it.
+Hence a time more than a day ahead of the wall clock is not believed. A wall clock that shows a time before this was
+written was never set (some machines start in 1970): then every time of this century is believed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,11 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
+_AHEAD = 86_400_000_000  # microseconds that a stored time may be ahead of the wall clock
+_WRITTEN = 1_735_689_600_000_000  # 2025-01-01: no clock that is set shows less
+_CENTURY = 4_102_444_800_000_000  # 2100-01-01
+
+wall = time.time_ns  # the one seam where a test can set the clock
 _lock = threading.Lock()
 _last = 0
 _second = (0, "")  # the last second that was formatted, and its text: most times fall into it
@@ -22,7 +32,7 @@ def now() -> str:
     """
     global _last
     with _lock:
-        microseconds = time.time_ns() // 1000
+        microseconds = wall() // 1000
         if microseconds <= _last:
             microseconds = _last + 1
         _last = microseconds
@@ -30,16 +40,25 @@ def now() -> str:
 
 
 def not_before(timestamp: str) -> None:
-    """Keep `now` from returning a time at or before `timestamp`: what is on disk already happened."""
+    """Keep `now` from returning a time at or before `timestamp`, unless that is too far ahead to be believed."""
     global _last
     try:
         seen = to_microseconds(timestamp)
     except ValueError:
         return
-    if timestamp.startswith("9999"):  # no time but a damaged one, and soon after it a year has five digits
-        return
-    with _lock:
-        _last = max(_last, seen)
+    if seen <= _horizon():
+        with _lock:
+            _last = max(_last, seen)
+
+
+def horizon() -> str:
+    """Return the latest time that is believed to have happened."""
+    return from_microseconds(_horizon())
+
+
+def _horizon() -> int:
+    microseconds = wall() // 1000
+    return microseconds + _AHEAD if microseconds >= _WRITTEN else _CENTURY
 
 
 def from_microseconds(microseconds: int) -> str:

@@ -13,6 +13,7 @@ AppError                     500  a bug, or anything nobody foresaw
 ├── Conflict                 409
 ├── TooManyRequests          429
 ├── StorageError             503  the store cannot be used now
+│   ├── StorageBusy          503  another program is writing it
 │   └── StorageFull          507
 ├── UpstreamError            502  the model failed: unreachable, cut off, nonsense
 │   ├── UpstreamTimeout      504
@@ -112,6 +113,10 @@ class StorageError(AppError):
     """Raised when the store cannot read or write now; nothing was acknowledged."""
 
     status = 503
+
+
+class StorageBusy(StorageError):
+    """Raised when another program is changing what is asked for; nothing was acknowledged."""
 
 
 class StorageFull(StorageError):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,11 +21,14 @@ from core.errors import StorageError, StorageFull
 if sys.platform == "darwin":
     import fcntl
 
+log = logging.getLogger(__name__)
+
 TEMPORARY = ".tmp"  # suffix of files that are being written; what a crash leaves of them is worth nothing
 READ = os.O_RDONLY
 CHANGE = os.O_RDWR
 
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would turn \n into \r\n
+_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)  # a pipe in the place of a file must not make its reader wait
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _counter = itertools.count()
 
@@ -32,7 +37,7 @@ class Operations:
     """The calls that change the disk, one method each."""
 
     def open(self, path: str | Path, flags: int) -> int:
-        return os.open(path, flags | _BINARY, 0o666)
+        return os.open(path, flags | _BINARY | _NONBLOCK, 0o666)
 
     if sys.platform == "win32":
 
@@ -63,6 +68,9 @@ class Operations:
 
     def replace(self, source: Path, target: Path) -> None:
         os.replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        os.link(source, target)
 
     def unlink(self, path: Path) -> None:
         os.unlink(path)
@@ -99,6 +107,18 @@ def open_file(path: str | Path, flags: int) -> int:
         raise
     except OSError as error:
         raise storage_error(error) from error
+
+
+def read_file(path: str | Path) -> tuple[bytes, os.stat_result]:
+    """Return a file, and its size and time just before. Raises FileNotFoundError, StorageError for what is none."""
+    fd = open_file(path, READ)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError("What lies in the place of a file in the data folder is none: move it away.")
+        return read_at(fd, status.st_size, 0), status
+    finally:
+        os.close(fd)
 
 
 def read_at(fd: int, length: int, offset: int) -> bytes:
@@ -156,16 +176,23 @@ def cut_tail(fd: int, offset: int, closing: bytes) -> None:
         operations.sync(fd)
 
 
-def replace_file(path: Path, chunks: Iterable[bytes | memoryview]) -> os.stat_result:
-    """Durably make `chunks` the content of `path`: old or new at any moment, never a mixture."""
+def replace_file(
+    path: Path, chunks: Iterable[bytes | memoryview], check: Callable[[], object] = lambda: None
+) -> os.stat_result:
+    """Durably make `chunks` the content of `path`: old or new at any moment, never a mixture.
+
+    `check` is called at the last moment; what it raises leaves `path` as it was.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{next(_counter)}{TEMPORARY}")
     try:
-        status = _write_new(temporary, chunks)
-        operations.replace(temporary, path)
-    except OSError as error:
+        with storage_errors():
+            status = _write_new(temporary, chunks)
+            check()
+            operations.replace(temporary, path)
+    except StorageError:
         with suppress(OSError):
             operations.unlink(temporary)
-        raise storage_error(error) from error
+        raise
     sync_folder(path.parent)
     return status
 
@@ -210,6 +237,20 @@ def move_file(source: Path, target: Path) -> None:
     sync_folder(source.parent)
 
 
+def keep_file(path: Path, target: Path) -> None:
+    """Durably give a file a second name, which it keeps when `path` is replaced; where that cannot be, copy it."""
+    with storage_errors():
+        fd = operations.open(path, READ)
+        try:
+            operations.sync(fd)
+            operations.link(path, target)
+        except OSError:
+            replace_file(target, [read_at(fd, os.fstat(fd).st_size, 0)])
+        finally:
+            os.close(fd)
+    sync_folder(target.parent)
+
+
 def remove_file(path: Path) -> None:
     """Durably remove a file; one that is gone already is fine."""
     with storage_errors(), suppress(FileNotFoundError):
@@ -233,11 +274,17 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a crash left in a folder."""
+    """Remove the temporary files that a crash left in a folder, as far as the disk lets us."""
     with storage_errors():
-        leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(TEMPORARY)]
-    for path in leftovers:
-        forget_file(path)
+        leftovers = [entry for entry in os.scandir(folder) if entry.name.endswith(TEMPORARY)]
+    for entry in leftovers:
+        try:
+            if entry.is_file(follow_symlinks=False):
+                operations.unlink(Path(entry.path))
+            else:
+                log.warning("%s: no file, left alone", entry.name)
+        except OSError as error:
+            log.warning("%s: not removed: %s", entry.name, error.strerror)
 
 
 def sync_folder(path: Path) -> None:

@@ -78,9 +78,10 @@ def close(app: Flask, grace: float = 0.0) -> None:
 
 
 class Ready(TypedDict):
-    """Whether something is ready."""
+    """Whether something is ready, and why it never will be."""
 
     ready: bool
+    error: NotRequired[str]
 
 
 class Model(TypedDict):
@@ -93,7 +94,7 @@ class Model(TypedDict):
 
 
 class Health(TypedDict):
-    """What is ready; `status` is `ok` or `starting`."""
+    """What is ready; `status` is `ok`, `starting` or `failed`."""
 
     status: str
     store: Ready
@@ -105,7 +106,8 @@ def install_health(app: Flask, parts: Parts) -> None:
 
     @app.get("/healthz")
     def healthz() -> Json[Health]:
-        """Say what is ready; answers 200 as long as the server lives."""
-        store, model = parts.store.ready(), cast(Model, parts.provider.status())
-        status = "ok" if store and model["state"] == "ready" else "starting"
-        return json_response({"status": status, "store": {"ready": store}, "model": model})
+        """Say what is ready, or why the store never will be; answers 200 as long as the server lives."""
+        failure, model = parts.store.failure(), cast(Model, parts.provider.status())
+        store: Ready = {"ready": False, "error": failure} if failure else {"ready": parts.store.ready()}
+        status = "ok" if store["ready"] and model["state"] == "ready" else "starting"
+        return json_response({"status": "failed" if failure else status, "store": store, "model": model})

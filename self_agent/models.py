@@ -13,6 +13,7 @@ POSITION_BITS = 20  # a message id is `number << 20 | position`: unique, and it 
 MAX_POSITION = (1 << POSITION_BITS) - 1  # messages a conversation can hold
 MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer JavaScript can hold
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
+MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
 
 T = TypeVar("T")
@@ -141,6 +142,13 @@ def check_id(conversation_id: str) -> str:
     if not _ID.fullmatch(conversation_id):
         raise InvalidRequest("conversation id: use 1 to 128 letters, digits, '.', '_' or '-', not starting with a dot")
     return conversation_id
+
+
+def check_title(title: str) -> str:
+    """Return what may be a conversation's title or a project's name. Raises InvalidRequest when it is too long."""
+    if len(title) > MAX_TITLE:
+        raise InvalidRequest(f"a name has at most {MAX_TITLE} characters, this one {len(title)}")
+    return title
 
 
 def id_at(number: int, position: int) -> int:

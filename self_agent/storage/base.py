@@ -14,7 +14,8 @@ When a persistent store opens again, after `close` or after its process was kill
   CUT_OFF, unless a message with its id was appended. One without text is dropped, and so is that of a conversation
   that is gone. Text with a hole is never stored: a piece that could not be kept ends what is.
 - The id that was reserved behind a question that is stored is not given again, though nothing else is left of it.
-- `core.clock` returns no time at or before one that is stored.
+- `core.clock` returns no time at or before one that is stored and not more than a day ahead of the wall clock. One that
+  is keeps its conversation at the head of lists, and no new message takes after it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ class Store(ABC):
     ) -> Conversation:
         """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
 
-        `fields` are any of `models.SETTABLE`; another is a TypeError. `created_at` and `updated_at`, which is the same
-        unless given, are for a conversation that is older than this store; its messages bring their own timestamps.
+        `fields` are any of `models.SETTABLE`; another is a TypeError. A project that was deleted is none. `created_at`
+        and `updated_at`, which is the same unless given, are for a conversation that is older than this store; its
+        messages bring their own timestamps.
         """
 
     @abstractmethod
@@ -91,7 +93,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `models.SETTABLE`; `updated_at` becomes now."""
+        """Set any of `models.SETTABLE`; `updated_at` becomes now. A project that was deleted is none."""
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
@@ -219,6 +221,10 @@ class Store(ABC):
     @abstractmethod
     def ready(self) -> bool:
         """Say whether the store has finished opening; the other methods wait until it has."""
+
+    def failure(self) -> str | None:
+        """Return why no method works, or None; the reason names no path."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

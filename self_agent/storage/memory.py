@@ -72,6 +72,7 @@ class MemoryStore(Store):
         self._shelves: dict[str, Shelf] = {}
         self._numbers = count(1)
         self._project_ids = count(1)
+        self._gone_projects: set[int] = set()
         self._is_closed = False
 
     # --- conversations
@@ -90,6 +91,7 @@ class MemoryStore(Store):
         if conversation_id in self._records:
             raise Conflict(TAKEN)
         now = created_at or clock.now()
+        fields = self._without_gone(fields)
         made = Conversation(conversation_id, next(self._numbers), user_id, now, updated_at or now, **fields)
         clock.not_before(made.updated_at)
         self._records[conversation_id] = Record(made)
@@ -117,7 +119,8 @@ class MemoryStore(Store):
     @_locked
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
-        return self._record(conversation_id).refresh(**changes, updated_at=clock.now())
+        record, changes = self._record(conversation_id), self._without_gone(changes)
+        return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
@@ -228,9 +231,13 @@ class MemoryStore(Store):
     def delete_project(self, project_id: int) -> None:
         if self._projects.pop(project_id, None) is None:
             raise NotFound(NO_PROJECT)
+        self._gone_projects.add(project_id)
         for record in self._records.values():
             if record.conversation.project_id == project_id:
                 record.refresh(project_id=0)
+
+    def _without_gone(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return changes | {"project_id": 0} if changes.get("project_id") in self._gone_projects else changes
 
     # --- shelves
 
@@ -245,6 +252,9 @@ class MemoryStore(Store):
         return self._shelves[user_id]
 
     # --- the store itself
+
+    def failure(self) -> str | None:
+        return CLOSED if self._is_closed else None
 
     def ready(self) -> bool:
         return True

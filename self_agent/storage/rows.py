@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from operator import attrgetter
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from core import clock
-from core.errors import StorageError
-from self_agent.models import MAX_POSITION, SETTABLE, Message, id_at, number_of
-from self_agent.storage.base import FULL, Change
+from core.errors import NotFound, StorageError
+from self_agent.models import MAX_NUMBER, MAX_POSITION, SETTABLE, Message, id_at, number_of
+from self_agent.storage.base import FULL, NO_PROJECT, Change
 
 REQUIRED = ("id", "role", "content", "timestamp")  # what every row has, in this order
 
@@ -26,10 +26,15 @@ def _kinds(hint: Any) -> set[type]:
     return {get_origin(kind) or kind for kind in (get_args(hint) if is_union else (hint,))}
 
 
-def check_settable(names: Iterable[str]) -> None:
-    """Raise TypeError, for it is a bug, when one of these fields of a conversation cannot be set."""
-    if unknown := set(names) - SETTABLE.keys():
+def check_settable(changes: Mapping[str, Any]) -> None:
+    """Raise TypeError, for it is a bug, when one of these fields of a conversation cannot be set.
+
+    Raises NotFound for a project's id that no project can have: no file could hold it.
+    """
+    if unknown := changes.keys() - SETTABLE.keys():
         raise TypeError(f"what cannot be set on a conversation: {', '.join(sorted(unknown))}")
+    if not 0 <= changes.get("project_id", 0) <= MAX_NUMBER:
+        raise NotFound(NO_PROJECT)
 
 
 _KINDS = kinds_of(Message)

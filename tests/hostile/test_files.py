@@ -46,6 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     store.change_shelf("u", lambda _: Shelf((ShelfFolder("f", "名", numbers, "2025", "2025"),), (tag,)))
     store.close()
     date(folder)
+    os.utime(folder / VICTIM, (0, 0))
     store = JsonFileStore(folder)
     store.checkpoint("zother", Message("assistant", "", id=store.reserve("zother")), "half a reply")
     store.close()  # with a snapshot that has these dates
@@ -53,10 +54,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def date(folder: Path) -> None:
-    """Give the documents the times that the snapshot knows; the victim's is another, so that it is read."""
+    """Give the documents the times that the snapshot knows; the victim's is another, so that it is read.
+
+    All are long past: nobody is writing these files any more.
+    """
     for path in (folder / "conversations").iterdir():
-        if path.name != "victim.json":
-            os.utime(path, (1_750_000_000, 1_750_000_000))
+        time = 1_750_000_000 + (path.name == "victim.json")
+        os.utime(path, (time, time))
 
 
 def contents(folder: Path) -> Folder:
@@ -179,6 +183,7 @@ def test_damage_while_running(whole: Folder, happened: list[Damage]) -> None:
         damaged = damage(damaged)
     with laid_out(whole) as folder, opened(folder) as store:
         (folder / VICTIM).write_bytes(damaged)
+        os.utime(folder / VICTIM, (1_750_000_002, 1_750_000_002))
         try:
             store.append("victim", Message("user", "and on"))
             assert texts(store.messages("victim"))[-1] == "and on"

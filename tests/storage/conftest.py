@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -88,6 +90,12 @@ def open_store(folder: Path) -> Iterator[Callable[[], JsonFileStore]]:
     yield reopen
     while opened:
         opened.pop().close()
+
+
+def age(path: Path, seconds: float = 10) -> None:
+    """Let a file have been as it is for a while: nobody is writing it any more."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 class Refusing(files.Operations):

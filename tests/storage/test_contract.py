@@ -528,3 +528,26 @@ def run_all(*calls: object) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_gone_project_is_none(store: Store) -> None:
+    """A conversation that is put into a project that was deleted is in none, though its caller did not know."""
+    project = store.create_project("u", "p")
+    store.create("c", "u", project_id=project.id)
+    store.delete_project(project.id)
+    assert store.update("c", project_id=project.id).project_id == 0
+    assert store.create("d", "u", project_id=project.id).project_id == 0
+    assert store.conversations("u", project_id=project.id).total == 0
+
+
+def test_move_and_deletion_exclude_each_other(store: Store) -> None:
+    """However a move into a project and its deletion overlap, no conversation names a project that is gone."""
+    for n in range(30):
+        project = store.create_project("u", "p")
+        store.create(f"c{n}", "u")
+        run_all(
+            lambda name=f"c{n}", key=project.id: store.update(name, project_id=key),
+            lambda name=f"d{n}", key=project.id: store.create(name, "u", project_id=key),
+            lambda key=project.id: store.delete_project(key),
+        )
+    assert {found.project_id for found in store.conversations("u").items} == {0}

@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from core.errors import NotFound, StartupError, StorageError, StorageFull
+from core.errors import NotFound, StartupError, StorageBusy, StorageError, StorageFull
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.lines import ending, header_line
-from tests.storage.conftest import Refusing
+from tests.storage.conftest import Refusing, age
 from tests.storage.samples import message_line, said
 
 Open = Callable[[], JsonFileStore]
@@ -142,7 +143,7 @@ def test_refused_append_changes_nothing(
 
 @pytest.mark.parametrize("call", ["open", "write", "sync", "replace"])
 def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: Refusing, call: str) -> None:
-    """A creation, rename, edit, deletion or project that the disk refuses has not happened."""
+    """A creation, rename, edit or project that the disk refuses has not happened."""
     store = open_store()
     store.create("c", "u")
     stored = store.append("c", user("x"))
@@ -153,8 +154,6 @@ def test_refused_rewrite_changes_nothing(open_store: Open, folder: Path, disk: R
         lambda: store.update("c", title="t"),
         lambda: store.edit(stored[0].id, said("y")),
         lambda: store.hide([stored[0].id]),
-        lambda: store.delete("c", keep=True),
-        lambda: store.delete("c"),
         lambda: store.create_project("u", "p"),
     ):
         with pytest.raises(StorageFull):
@@ -246,6 +245,9 @@ def test_folder_removed_while_running(open_store: Open, folder: Path) -> None:
     store.create("c", "u")
     store.create("d", "u")
     (folder / "conversations" / "d.json").unlink()
+    with pytest.raises(StorageBusy):
+        store.messages("d")
+    time.sleep(1.1)
     with pytest.raises(NotFound):
         store.messages("d")
     assert store.get("d") is None
@@ -303,11 +305,13 @@ def test_ruined_file_is_set_aside(open_store: Open, folder: Path) -> None:
     store = open_store()
     store.create("c", "u")
     (folder / "conversations" / "c.json").write_text("oops")
+    age(folder / "conversations" / "c.json")
     with pytest.raises(NotFound):
         store.append("c", user("x"))
     assert (folder / "quarantine" / "c.json").read_text() == "oops"
     assert store.create("c", "u").number == 2
     (folder / "conversations" / "c.json").write_text("again")
+    age(folder / "conversations" / "c.json")
     with pytest.raises(NotFound):
         store.messages("c")
     assert sorted(p.name for p in (folder / "quarantine").iterdir()) == ["c.json", "c~1.json"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from self_agent.models import Message
 from self_agent.storage.base import CUT_OFF
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.checkpoints import read_checkpoint
+from tests.storage.conftest import age
 
 Open = Callable[[], JsonFileStore]
 
@@ -135,12 +137,16 @@ def test_torn_append_is_repaired(open_store: Open, folder: Path) -> None:
     path = folder / "conversations" / "c.json"
     store.append("c", user("one"), user("two"))
     before = path.read_bytes()
+    store = open_store()
+    snapshot = (folder / "catalog.json").read_bytes()  # the last one before the power fails
     store.append("c", user("3"))
     after = path.read_bytes()
     store.close()
     start = len(before) - 4
     for cut in range(start, len(after), 3):
         path.write_bytes(after[:cut] + before[cut:])
+        age(path)
+        (folder / "catalog.json").write_bytes(snapshot)
         store = open_store()
         found = texts(store.messages("c"))
         assert found in (["one", "two"], ["one", "two", "3"])
@@ -158,6 +164,7 @@ def test_broken_line_keeps_a_copy(open_store: Open, folder: Path) -> None:
     path = folder / "conversations" / "c.json"
     broken = path.read_text().replace('"two"', '"two')
     path.write_text(broken)
+    age(path)
     assert texts(store.messages("c")) == ["one", "three"]
     assert (folder / "quarantine" / "c.json").read_text() == broken
 
@@ -271,6 +278,20 @@ def test_fields_of_a_wrong_kind_are_left_out(open_store: Open, folder: Path) -> 
     put(folder, "c.json", {"conversation_id": "c", "number": 5, "messages": [message]})
     [found] = open_store().messages("c")
     assert (found.content, found.edited_at, found.sources, found.model, found.error) == ("x", None, None, None, "e")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": 5}, {"project_id": 2**64 - 1}, {"created_at": "yesterday"}, {"messages": [{"edited_at": 5}]},
+     {"messages": [{"timestamp": "noon"}]}, {}],
+)  # fmt: skip
+def test_values_that_go_are_kept(open_store: Open, folder: Path, change: dict[str, Any]) -> None:
+    """When a value that somebody wrote cannot stay, the file as it was lies in quarantine; else nothing does."""
+    rows = [{"role": "user", "content": "x", **fields} for fields in change.get("messages", [{}])]
+    path = put(folder, "c.json", {"conversation_id": "c", **change, "messages": rows})
+    before = path.read_bytes()
+    assert texts(open_store().messages("c")) == ["x"]
+    assert [kept.read_bytes() for kept in (folder / "quarantine").iterdir()] == ([before] if change else [])
 
 
 def test_odd_messages_are_put_right(open_store: Open, folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from core import clock
 from self_agent.models import Folder, Message, Shelf, Tag
 from self_agent.storage.base import CUT_OFF, Store
 from tests.storage.samples import full_message, said, settable
@@ -145,10 +147,42 @@ def test_shelves_are_there_again(reopen: Open) -> None:
 
 def test_clock_stays_behind_nothing(reopen: Open) -> None:
     """What comes is later than all that is stored, though the computer's clock was set back."""
-    future = "2199-01-01T00:00:00.000000Z"
+    future = clock.from_microseconds(time.time_ns() // 1000 + 72_000_000_000)  # 20 hours ahead
     store = reopen()
     store.create("c", "u")
     store.append("c", Message("user", "x", timestamp=future))
     store = reopen()
     assert store.append("c", user("y"))[0].timestamp > future
     assert store.create("d", "u").created_at > future
+
+
+def test_far_future_stays_alone(reopen: Open) -> None:
+    """A time far ahead keeps its own conversation at the head of the list, and no new message takes after it."""
+    store = reopen()
+    far = "9998-01-01T00:00:00.000000Z"
+    for name in "ab":
+        store.create(name, "u")
+    store.append("a", Message("user", "x", timestamp=far))
+    for _ in range(3):
+        assert store.append("a", Message("user", "next"))[0].timestamp < "9"
+        assert store.append("b", Message("user", "next"))[0].timestamp < "9"
+        assert store.update("a", title="t").updated_at == far
+        assert [found.id for found in store.conversations("u").items] == ["a", "b"]
+        store = reopen()
+        assert [found.id for found in store.conversations("u").items] == ["a", "b"]
+
+
+def test_unset_clock_goes_on(reopen: Open) -> None:
+    """A machine whose clock starts at 1970 gives later times than those that are stored, again and again."""
+    store = reopen()
+    store.create("a", "u")
+    [before] = store.append("a", Message("user", "x"))
+    clock.wall = lambda: 5_000_000_000
+    try:
+        for _ in range(3):
+            store = reopen()
+            [after] = store.append("a", Message("user", "y"))
+            assert after.timestamp > before.timestamp
+            before = after
+    finally:
+        clock.wall = time.time_ns

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -26,8 +29,11 @@ EDITS = "aichat" in DIALECTS  # the one dialect in which a message can be edited
 class Client(threading.Thread):
     """One client with its own conversations; it ends when the server does not answer any more, or when told."""
 
-    def __init__(self, name: str, url: str, belief: Belief, seed: int, stop: threading.Event) -> None:
+    def __init__(
+        self, name: str, url: str, belief: Belief, seed: int, stop: threading.Event, folder: Path | None = None
+    ) -> None:
         super().__init__(name=name)
+        self.folder = folder  # of the documents, for a client that also edits them by hand
         self.url = url
         self.belief = belief
         self.random = random.Random(seed)
@@ -84,9 +90,9 @@ class Client(threading.Thread):
 
     # --- asking
 
-    def post(self, path: str, json: Any, method: str = "POST", *, stream: bool = False) -> requests.Response | None:
+    def post(self, path: str, body: Any, method: str = "POST", *, stream: bool = False) -> requests.Response | None:
         """Ask for something; None, and a note, if the server refused it."""
-        answer = self.http.request(method, self.url + path, json=json, timeout=60, stream=stream)
+        answer = self.http.request(method, self.url + path, json=body, timeout=60, stream=stream)
         if answer.status_code == 200:
             return answer
         self.belief.refused.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
@@ -179,6 +185,38 @@ class Client(threading.Thread):
             sent.contents = [content]
             self.belief.done()
 
+    def edit_by_hand(self) -> None:
+        """Change a message with an editor that saves in place, in two steps, between which the server may die."""
+        if self.folder is None or not (found := self.settled()):
+            return
+        talk, sent = found
+        path = self.folder / f"{talk.id}.json"
+        document = json.loads(path.read_bytes())
+        content = f"{sent.token} by hand {self.words()}"
+        for row in document["messages"]:
+            if row["id"] == sent.id:
+                row["content"] = content
+        sent.contents.append(content)
+        data = json.dumps(document, indent=self.random.choice([None, 2])).encode()
+        half = self.random.randrange(len(data))
+        with path.open("wb") as editor:
+            editor.write(data[:half])
+            editor.flush()
+            asking = threading.Thread(target=self._look, args=(talk,))
+            asking.start()
+            self.stop.wait(self.random.uniform(0, 0.1))
+            editor.write(data[half:])
+        asking.join()
+        sent.contents = [content]
+        self.belief.done()
+
+    def _look(self, talk: Talk) -> None:
+        """Ask for a conversation whose document is being saved: it is refused, or whole."""
+        with suppress(requests.RequestException):
+            answer = requests.get(f"{self.url}{CONVERSATIONS}/{talk.id}?size=500", timeout=60)
+            if answer.status_code not in (200, 503):
+                self.belief.refused.append(f"while edited by hand: {answer.status_code} {answer.text[:200]}")
+
     def hide(self) -> None:
         """Delete a single message."""
         if not (found := self.settled()):
@@ -259,6 +297,7 @@ _STEPS: list[Callable[[Client], None]] = [
     *[Client.edit] * 2,
     *[Client.shelve] * 3,
     *[Client.tag] * 2,
+    Client.edit_by_hand,
     Client.create_poe,
     Client.hide,
     Client.delete,

@@ -90,7 +90,7 @@ def one_kill(server: Server, folder: Path, upstream: FakeUpstream, belief: Belie
     """Put a server under load, kill it, and return the one that is there afterwards."""
     stop = threading.Event()
     clients = [
-        Client(f"c{n}", server.url, belief, chance.getrandbits(32), stop)
+        Client(f"c{n}", server.url, belief, chance.getrandbits(32), stop, folder / "data" / "conversations")
         for n in range(CLIENTS)
         if chance.random() < 0.9
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Union
 from core import files
 
 BLOCK = 512  # bytes; what a disk writes as a whole
+AGE = 10**10  # nanoseconds; a machine takes longer to start again than an editor to save
 MOST = 40  # states of one moment that are tried; more are sampled, always the same
 
 Image = dict[str, "Left"]  # by path below the folder
@@ -135,6 +137,12 @@ class Recorder(files.Operations):
         file = self._names.pop(self._path(source))
         self._names[self._path(target)] = file
         self.log.append(Renamed(self._path(source), self._path(target), file))
+
+    def link(self, source: Path, target: Path) -> None:
+        super().link(source, target)
+        name = self._path(target)
+        self._names[name] = self._names[self._path(source)]
+        self.log.append(Named(name, self._names[name]))
 
     def unlink(self, path: Path) -> None:
         super().unlink(path)
@@ -288,10 +296,10 @@ def key_of(image: Image) -> frozenset[tuple[str, Left]]:
 
 
 def restore(image: Image, folder: Path) -> None:
-    """Make a folder what the failure left."""
+    """Make a folder what the failure left, some time ago."""
     for path, left in image.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(left.content)
-        if left.mtime_ns is not None:
-            os.utime(target, ns=(left.mtime_ns, left.mtime_ns))
+        then = time.time_ns() - AGE if left.mtime_ns is None else left.mtime_ns
+        os.utime(target, ns=(then, then))

@@ -7,7 +7,7 @@ from pathlib import Path
 from core import files
 from tests.torture.disk import Recorder, Synced
 
-WRITES = ("open", "write", "truncate", "replace", "unlink")
+WRITES = ("open", "write", "truncate", "replace", "link", "unlink")
 
 
 class Failing(Recorder):
@@ -41,6 +41,10 @@ class Failing(Recorder):
     def replace(self, source: Path, target: Path) -> None:
         self._pass("replace", str(target))
         super().replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        self._pass("link", str(target))
+        super().link(source, target)
 
     def unlink(self, path: Path) -> None:
         self._pass("unlink", str(path))

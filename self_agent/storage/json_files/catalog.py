@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import Any
@@ -15,6 +15,7 @@ from self_agent.storage.base import TAKEN
 from self_agent.storage.json_files.entry import PROJECT, Entry
 from self_agent.storage.rows import next_after
 
+AHEAD = 1 << 20  # a number so far above those that were given was made by hand, and does not count towards them
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
 
 
@@ -33,7 +34,7 @@ class Catalog:
         self.by_number = self._by_number.get  # the entry of a number, or None
         self._order: dict[str, dict[int, Entry]] = {}  # the listed ones by user, then by number: oldest update first
         self._being_created: set[str] = set()
-        self.last_number = 0  # the highest that was ever given
+        self.last_number = 0  # the highest that was ever given: not the highest there is, see AHEAD
         self.is_dirty = False  # changed since the last snapshot
 
     # --- looking up
@@ -77,9 +78,11 @@ class Catalog:
 
     # --- changing
 
-    def load(self, entries: dict[int, Entry]) -> None:
-        """Take what was found at the start, by number and in any order."""
+    def load(self, entries: dict[int, Entry], given: Iterable[int] = ()) -> None:
+        """Take what was found at the start, by number and in any order; others were `given` too."""
         with self._lock:
+            for number in sorted({*entries, *given}):
+                self._count(number)
             self._by_number = entries  # not a copy: of 100,000 it would take 5 MiB
             self.by_number = entries.get
             for entry in sorted(entries.values(), key=lambda entry: entry.updated_at):
@@ -119,6 +122,7 @@ class Catalog:
     def add(self, entry: Entry) -> None:
         """Add a new conversation."""
         with self._lock:
+            self._count(entry.number)
             self._insert(entry)
             self._put_in_order(entry)
 
@@ -170,17 +174,23 @@ class Catalog:
             self._order[entry.user_id].pop(entry.number, None)
 
     def _next_number(self) -> int:
-        if self.last_number >= MAX_NUMBER:
+        number = self.last_number + 1
+        while number in self._by_number:
+            number += 1
+        if number > MAX_NUMBER:
             raise StorageError("The store has no numbers left for new conversations.")
-        self.last_number += 1
-        return self.last_number
+        self.last_number = number
+        return number
+
+    def _count(self, number: int) -> None:
+        if self.last_number < number <= self.last_number + AHEAD:
+            self.last_number = number
 
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = self._by_number[entry.number] = entry
         order = self._order.setdefault(entry.user_id, {})
         if entry.is_listed:
             order[entry.number] = entry
-        self.last_number = max(self.last_number, entry.number)
         self.is_dirty = True
 
     def _put_in_order(self, entry: Entry) -> None:

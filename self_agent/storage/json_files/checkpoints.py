@@ -55,9 +55,7 @@ class Checkpoints:
     def left_over(self) -> Iterator[tuple[Path, Checkpoint | None]]:
         """Yield the files that a crash left, each with what can be read of it."""
         for path in filter(Path.is_file, sorted(self._folder.checkpoints.glob("*.jsonl"))):
-            with files.storage_errors():
-                data = path.read_bytes()
-            yield path, read_checkpoint(data)
+            yield path, read_checkpoint(files.read_file(path)[0])
 
 
 def read_checkpoint(data: bytes) -> Checkpoint | None:

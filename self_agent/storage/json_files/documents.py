@@ -5,38 +5,26 @@ The file is opened by its path each time: an editor may have put another in its 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
-from core.errors import NotFound, StorageError
+from core.errors import NotFound, StorageError, StorageFull
 from self_agent.models import SETTABLE, Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.catalog import Catalog
-from self_agent.storage.json_files.entry import (
-    TORN,
-    UNSEEN,
-    WHOLE,
-    Entry,
-    entry_of,
-    pack,
-    read_entry,
-    read_file,
-    with_appended,
-    with_header,
-)
-from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.entry import TORN, UNSEEN, WHOLE, Entry, entry_of, pack, with_appended, with_header
+from self_agent.storage.json_files.folder import GONE, Folder
+from self_agent.storage.json_files.foreign import Foreign, Source, State, busy, check_unchanged, state_of
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.reading import LineTables, whole
-from self_agent.storage.json_files.salvage import regular, salvage
 from self_agent.storage.rows import edited, fill, from_rows, positions_wanted, with_message
 
 log = logging.getLogger(__name__)
@@ -54,6 +42,8 @@ class Documents:
         self.folder, self.catalog, self.projects = folder, catalog, projects
         self._name_of = lru_cache(4096)(folder.document_name)
         self.tables = LineTables()
+        self.foreign = Foreign(folder)
+        self._torn: dict[int, State] = {}  # by number: the file as an append left it that could not be undone
         self.is_closed = False
 
     # --- opening
@@ -75,8 +65,17 @@ class Documents:
 
     def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
         fd = self._open_known(entry, files.READ)
+        known = self._torn.get(entry.number) if entry.tail is TORN else (entry.size, entry.mtime_ns)
         try:
-            return work(entry, fd, *args)
+            result = work(entry, fd, *args)
+        except ValueError:
+            if state_of(os.fstat(fd)) == known:
+                raise
+            raise busy() from None
+        else:
+            if state_of(os.fstat(fd)) != known:  # an editor emptied it while we read
+                raise busy()
+            return result
         finally:
             os.close(fd)
 
@@ -92,7 +91,12 @@ class Documents:
             if self.is_closed or entry.is_gone:
                 self._check(entry)
             if entry.tail is TORN:
-                self._undo_append(entry)
+                try:
+                    self._undo_append(entry)
+                except StorageError:
+                    if flags == files.READ and (fd := self._open_torn(entry)) is not None:
+                        return fd
+                    raise
             fd = self._open(entry, flags)
             try:
                 status = os.fstat(fd)
@@ -108,7 +112,7 @@ class Documents:
                 raise
             os.close(fd)
             self._read_again(entry)
-        raise StorageError("Another program keeps changing this conversation's file: try again.")
+        raise busy()
 
     def _open(self, entry: Entry, flags: int) -> int:
         try:
@@ -116,78 +120,75 @@ class Documents:
         except FileNotFoundError:
             if not self.folder.conversations.is_dir():
                 raise StorageError("The data folder is gone: put it back or restart the server.") from None
+            self.foreign.check_still(self.folder.document(entry.id), None)  # an editor may be about to put it back
             log.warning("the file of conversation %d is gone", entry.number)
             self.forget(entry)
             raise NotFound(NO_CONVERSATION) from None
 
+    def _open_torn(self, entry: Entry) -> int | None:
+        """Open for reading what a failed append left unchanged: on a full disk nobody can make that durable."""
+        fd = self._open(entry, files.READ)
+        is_as_left = state_of(os.fstat(fd)) == self._torn.get(entry.number)
+        if is_as_left and files.read_at(fd, len(CLOSING) + 1, entry.size - len(CLOSING)) == CLOSING:
+            return fd
+        os.close(fd)
+        return None
+
     def _undo_append(self, entry: Entry) -> None:
         fd = self._open(entry, files.CHANGE)
         try:
-            if os.fstat(fd).st_size >= entry.size - len(CLOSING):
-                files.cut_tail(fd, entry.size - len(CLOSING), CLOSING)
+            if state_of(os.fstat(fd)) == self._torn.get(entry.number):  # else somebody has written to it since
+                try:
+                    files.cut_tail(fd, entry.size - len(CLOSING), CLOSING)
+                finally:
+                    self._torn[entry.number] = state_of(os.fstat(fd))
         finally:
             os.close(fd)
+        self._torn.pop(entry.number, None)
         entry.tail = UNSEEN
 
     def _read_again(self, entry: Entry) -> None:
-        """Take over what somebody else made of a file; set it aside if it is no document any more."""
+        """Take over what somebody else made of a file; set it aside if it is no document any more.
+
+        Raises StorageBusy while they may still be writing it.
+        """
         self.tables.drop(entry.number)
         path = self.folder.document(entry.id)
         files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
-            found = self._reread(path, entry)
+            found = self._reread(path, entry, files.read_file(path))
         except FileNotFoundError:
             return  # the next attempt at opening says so
         except Irregular:
             self.forget(entry)
-            self.quarantine(path)
+            self.foreign.quarantine(path)
             raise NotFound(NO_CONVERSATION) from None
+        self.foreign.settled(path)
         changes = {name: getattr(found, name) for name in _TAKEN_OVER}
         changes["next_position"] = max(found.next_position, entry.next_position)
         settable = dict(zip(SETTABLE, found.settable, strict=True))
         del settable["project_id"]  # counts from the next start on
         self.catalog.update(entry, settable, **changes)
 
-    def _reread(self, path: Path, entry: Entry) -> Entry:
+    def _reread(self, path: Path, entry: Entry, source: Source) -> Entry:
         with suppress(Irregular):
-            found = read_entry(path, entry.id)
+            found = entry_of(*source, entry.id)
             if found.number == entry.number:
                 return found
-        return self.adopt(path, entry.id, lambda _: entry.number)
+        state = state_of(source[1])
+        is_ours = entry.tail is UNSEEN and state == (entry.size, entry.mtime_ns)  # see `_open_known`
+        salvaged = self.foreign.salvaged(path, source, is_at_rest=is_ours)
+        known = entry.total if is_ours else None
+        return self.foreign.adopt(path, state, salvaged, entry.id, entry.number, known)
 
     def forget(self, entry: Entry) -> None:
         """Take a conversation out of the catalog for good; its number is remembered."""
-        self.projects.keep_number(entry.number, self.catalog.last_number)
+        with suppress(StorageFull):  # then the next snapshot remembers it, or the next deletion
+            self.projects.keep_number(entry.number, self.catalog.last_number)
         self.catalog.remove(entry)
         self.tables.drop(entry.number)
 
-    def quarantine(self, path: Path, *, keep: bool = False) -> None:
-        """Move a file that cannot be read, or copy it with `keep`, to where a person will find it."""
-        names = itertools.chain([path.name], (f"{path.stem}~{n}{path.suffix}" for n in itertools.count(1)))
-        target = next(self.folder.quarantine / name for name in names if not (self.folder.quarantine / name).exists())
-        if keep:
-            with files.storage_errors():
-                files.replace_file(target, [path.read_bytes()])
-            log.warning("%s: parts cannot be read; the file as it was is in quarantine/%s", path.name, target.name)
-        else:
-            files.move_file(path, target)
-            log.warning("%s: cannot be read; it is now quarantine/%s", path.name, target.name)
-
     # --- whole files
-
-    def adopt(self, path: Path, conversation_id: str, number_for: Callable[[Fields], int]) -> Entry:
-        """Rewrite a file in the line form, with what can be read of it, as this conversation; return its entry.
-
-        `number_for` chooses the number by the header that was found. Raises Irregular and FileNotFoundError.
-        """
-        found = salvage(read_file(path)[0])
-        number = number_for(found.header)
-        if found.lost:
-            self.quarantine(path, keep=True)
-        pieces = regular(found, conversation_id, number)
-        status = files.replace_file(self.folder.document(conversation_id), pieces)
-        log.warning("%s: rewritten in the line form with %d messages", path.name, len(found.messages))
-        return entry_of(b"".join(pieces), status, conversation_id)
 
     def create(self, header: Fields, messages: tuple[Message, ...]) -> tuple[Entry, list[Message]]:
         """Write the file of a new conversation, and return its entry and its messages as they are stored."""
@@ -209,18 +210,33 @@ class Documents:
     ) -> None:
         """Replace a document, and update the entry with what is different."""
         self.tables.drop(entry.number)
-        status = files.replace_file(self.folder.document(entry.id), pieces)
+        path, known = self.folder.document(entry.id), (entry.size, entry.mtime_ns)
+        status = files.replace_file(path, pieces, lambda: check_unchanged(path, known))
         self.catalog.update(entry, settable, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
 
     def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
         """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
+        path, target = self.folder.document(entry.id), self.folder.deleted_document(entry.id, entry.number)
         with self.held(entry):
-            if kept is not None:
-                pieces = with_header(self._on(entry, whole), kept)
-                files.replace_file(self.folder.deleted_document(entry.id, entry.number), pieces)
-            self.projects.keep_number(entry.number, self.catalog.last_number)
-            files.remove_file(self.folder.document(entry.id))
+            try:
+                if kept is not None:
+                    files.make_folder(target.parent)
+                    files.replace_file(target, with_header(self._on(entry, whole), kept))
+                with suppress(StorageFull) if kept is not None else nullcontext():  # the name of the kept one has it
+                    self.projects.keep_number(entry.number, self.catalog.last_number)
+                files.remove_file(path)
+            except StorageFull:
+                self._remove_without_room(entry, path, target if kept is not None else target.with_suffix(GONE))
             self.forget(entry)
+
+    def _remove_without_room(self, entry: Entry, path: Path, target: Path) -> None:
+        """Move a document to the deleted ones, where its name remembers the number: that takes no room."""
+        files.move_file(path, target)
+        if target.suffix == GONE:
+            with suppress(StorageError):  # else the next start does the rest
+                files.start_file(target, b"")
+                self.projects.keep_number(entry.number, self.catalog.last_number)
+                files.forget_file(target)
 
     # --- messages
 
@@ -251,7 +267,14 @@ class Documents:
                 end = entry.size - len(CLOSING)
                 data = lines.ending(ends, first=not entry.total)
                 entry.tail = TORN  # until we know better
-                status = files.overwrite_tail(fd, end, data, CLOSING)
+                try:
+                    status = files.overwrite_tail(fd, end, data, CLOSING)
+                except StorageError:
+                    self._torn[entry.number] = state_of(os.fstat(fd))
+                    raise
+                if status.st_size != end + len(data) or not status.st_nlink:  # an editor came between
+                    entry.tail = UNSEEN
+                    raise busy()
                 entry.tail = WHOLE
                 if self.tables.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)

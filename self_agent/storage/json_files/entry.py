@@ -14,8 +14,8 @@ from typing import Any
 from core import files
 from self_agent.models import SETTABLE, Conversation, Message, first_of, summary_of
 from self_agent.storage.json_files import lines
-from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
-from self_agent.storage.json_files.salvage import is_heading, salvage
+from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Irregular
+from self_agent.storage.json_files.salvage import is_heading
 
 UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
 PROJECT, DRAFT = (list(SETTABLE).index(name) for name in ("project_id", "is_draft"))  # in `Entry.settable`
@@ -106,22 +106,7 @@ def with_appended(texts: str, messages: Sequence[Message]) -> str:
 
 def read_entry(path: Path, conversation_id: str) -> Entry:
     """Return the entry of a document in the line form. Raises Irregular and FileNotFoundError."""
-    return entry_of(*read_file(path), conversation_id)
-
-
-def read_header(path: Path) -> Fields:
-    """Return the header of a document in any layout. Raises Irregular and FileNotFoundError."""
-    return salvage(read_file(path)[0]).header
-
-
-def read_file(path: Path) -> tuple[bytes, os.stat_result]:
-    """Return a file, and its size and time when it was read. Raises FileNotFoundError."""
-    fd = files.open_file(path, files.READ)
-    try:
-        status = os.fstat(fd)
-        return files.read_at(fd, status.st_size, 0), status
-    finally:
-        os.close(fd)
+    return entry_of(*files.read_file(path), conversation_id)
 
 
 def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry:

@@ -5,18 +5,23 @@ Different ids get different file names on any file system.
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from core import files
-from core.errors import InvalidRequest, StartupError, StorageError
+from core.errors import InvalidRequest, StartupError, StorageError, StorageFull
 from self_agent.models import check_id
 
+log = logging.getLogger(__name__)
+
 SUFFIX = ".json"
+GONE = ".gone"  # instead of SUFFIX: of a deleted document nothing is left but its number
 _PROBE = ".probe"
 
 # Windows opens the device, whatever follows the first dot of a name.
@@ -68,15 +73,21 @@ class Folder:
         if older.is_dir() and not self.checkpoints.exists():
             files.move_file(older, self.checkpoints)
         for folder in (self.conversations, self.deleted, self.quarantine, self.checkpoints):
-            files.make_folder(folder)
-            files.start_file(folder / _PROBE, b"\n")
-            files.forget_file(folder / _PROBE)
-        files.replace_file(self._pid, [b"%d\n" % os.getpid()])
+            with _room_or_not():
+                files.make_folder(folder)
+                files.start_file(folder / _PROBE, b"\n")
+            with _room_or_not():
+                files.forget_file(folder / _PROBE)
+        try:
+            files.forget_file(self._pid)  # that of a server which was killed misleads
+            files.replace_file(self._pid, [b"%d\n" % os.getpid()])
+        except StorageError as error:
+            log.warning("%s: not written: %s", self._pid.name, error.message)
 
     def _owner(self) -> str:
         try:
-            return self._pid.read_text("ascii").strip()
-        except (OSError, ValueError):
+            return files.read_file(self._pid)[0].decode("ascii").strip()
+        except (OSError, ValueError, StorageError):
             return "unknown"
 
     def release(self) -> None:
@@ -102,6 +113,15 @@ class Folder:
     def checkpoint(self, conversation_id: str) -> Path:
         """Return where the reply that a conversation is waiting for is checkpointed."""
         return self.checkpoints / f"{file_stem(conversation_id)}.jsonl"
+
+
+@contextmanager
+def _room_or_not() -> Iterator[None]:
+    """Go on when the disk is full: what is there can still be read, and deleting needs a server that runs."""
+    try:
+        yield
+    except StorageFull:
+        log.warning("the disk is full: nothing can be written until some space is free")
 
 
 def file_stem(conversation_id: str) -> str:

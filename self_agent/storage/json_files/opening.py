@@ -10,45 +10,54 @@ import gc
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Union
 
 from core import clock, files
-from core.errors import NotFound, StorageError
+from core.errors import NotFound, StorageBusy, StorageError
 from self_agent.models import MAX_NUMBER, Message, number_of, position_of
 from self_agent.storage.json_files import reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoint, Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import PROJECT, Entry, read_entry, read_header
-from self_agent.storage.json_files.folder import SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.json_files.entry import PROJECT, Entry, read_entry
+from self_agent.storage.json_files.folder import GONE, SUFFIX, Folder, deleted_number, file_stem, id_of_stem, valid_id
+from self_agent.storage.json_files.foreign import state_of
 from self_agent.storage.json_files.lines import Fields, Irregular
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.salvage import is_number
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 5.0  # seconds for which a start waits for editors
+
+Odd = dict[Path, Union[Entry, None]]  # files, with what the snapshot knows of each
+
 
 def open_folder(documents: Documents, checkpoints: Checkpoints) -> None:
     """Fill the catalog and the projects from the data folder."""
     folder, catalog, projects = documents.folder, documents.catalog, documents.projects
-    for path in (folder.path, folder.conversations, folder.deleted):
+    for path in (folder.projects, folder.catalog):
+        if path.exists() and not path.is_file():
+            documents.foreign.quarantine(path)
+    for path in filter(Path.is_dir, (folder.path, folder.conversations, folder.deleted)):
         files.remove_leftovers(path)
         files.sync_folder(path)  # a crash may have come between a rename and its sync; from here on we build on it
-    projects.load(documents.quarantine)
+    projects.load(documents.foreign.quarantine)
     catalog.raise_numbers(projects.last_number)
-    with files.storage_errors():
-        for name in os.listdir(folder.deleted):
-            catalog.raise_numbers(deleted_number(name.removesuffix(SUFFIX)))
+    given = [deleted_number(path.stem) for path in folder.deleted.glob("*~*")]
     with _no_collector():
-        entries, odd, is_news = _collect(folder, snapshot.load(folder.catalog))
-        catalog.load(entries)
+        known = snapshot.load(folder.catalog)
+        given += [entry.number for entry in known.values()]
+        entries, odd, is_news = _collect(folder, known)
+        catalog.load(entries, given)
     catalog.is_dirty = is_news
-    for path in sorted(odd):
-        _take_in(path, documents)
+    _take_in_all(odd, documents)
     _settle(catalog, projects)
+    _finish_deletions(documents)
     for path, checkpoint in checkpoints.left_over():
         _recover(path, checkpoint, documents)
 
@@ -65,13 +74,13 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _collect(folder: Folder, known: dict[str, Entry]) -> tuple[dict[int, Entry], list[Path], bool]:
+def _collect(folder: Folder, known: dict[str, Entry]) -> tuple[dict[int, Entry], Odd, bool]:
     """Return the documents in the line form, by number, the files that need a closer look, and whether any is news.
 
     `known` are the entries of the snapshot by stem.
     """
     entries: dict[int, Entry] = {}
-    changed: list[str] = []
+    changed: dict[str, Entry | None] = {}
     with files.storage_errors(), os.scandir(folder.conversations) as items:
         for item in items:
             stem = item.name[: -len(SUFFIX)]
@@ -81,18 +90,16 @@ def _collect(folder: Folder, known: dict[str, Entry]) -> tuple[dict[int, Entry],
             if entry and entry.size == status.st_size and entry.mtime_ns == status.st_mtime_ns:
                 entries[entry.number] = entry
             else:
-                changed.append(stem)
-    odd: list[Path] = []
+                changed[stem] = entry
+    odd: Odd = {}
     for stem in sorted(changed):  # after the others: a copy must not take the number of its original
         path = folder.conversations / (stem + SUFFIX)
         try:
             entry = read_entry(path, id_of_stem(stem) or "")
             if entries.setdefault(entry.number, entry) is not entry:
-                odd.append(path)
-        except (Irregular, FileNotFoundError):
-            odd.append(path)
-        except StorageError as error:
-            log.warning("%s: skipped: %s", path.name, error.message)
+                odd[path] = changed[stem]
+        except (Irregular, FileNotFoundError, StorageError):
+            odd[path] = changed[stem]
     return entries, odd, bool(changed or known)
 
 
@@ -106,28 +113,62 @@ def _status(item: os.DirEntry[str]) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _take_in(path: Path, documents: Documents) -> None:
-    """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read."""
+def _take_in_all(odd: Odd, documents: Documents) -> None:
+    """Take in the files that need a closer look; those that somebody is writing are waited for, but not for ever."""
+    deadline = time.monotonic() + PATIENCE
+    while odd:
+        odd = {path: known for path, known in odd.items() if not _take_in(path, known, documents)}
+        if odd and time.monotonic() > deadline:
+            break
+        time.sleep(0.05 if odd else 0)
+    for path, known in odd.items():
+        _leave(path, known, documents, "it is being edited by another program")
+
+
+def _take_in(path: Path, known: Entry | None, documents: Documents) -> bool:
+    """Add a file that is not in the line form, torn, misnamed or a copy; set it aside if it cannot be read.
+
+    False: somebody may still be writing it.
+    """
     try:
         try:
-            conversation_id = _id_for(path, documents)
-            entry = documents.adopt(path, conversation_id, partial(_number_for, conversation_id, documents.catalog))
+            _adopt(path, known, documents)
         except Irregular:
-            documents.quarantine(path)
-            return
-        if path != documents.folder.document(conversation_id):
-            files.remove_file(path)
-        documents.catalog.add(entry)
+            documents.foreign.quarantine(path)
     except FileNotFoundError:
         log.warning("%s: removed while the server started", path.name)
+    except StorageBusy:
+        return False
     except StorageError as error:
-        log.warning("%s: skipped: %s", path.name, error.message)
+        _leave(path, known, documents, error.message)
+    return True
 
 
-def _id_for(path: Path, documents: Documents) -> str:
+def _adopt(path: Path, known: Entry | None, documents: Documents) -> None:
+    source = files.read_file(path)
+    found = documents.foreign.salvaged(path, source)
+    conversation_id = _id_for(path, found.header, documents)
+    number = _number_for(conversation_id, documents.catalog, found.header)
+    total = known.total if known else 0
+    entry = documents.foreign.adopt(path, state_of(source[1]), found, conversation_id, number, total)
+    if path != documents.folder.document(conversation_id):
+        files.remove_file(path)
+    documents.catalog.add(entry)
+
+
+def _leave(path: Path, known: Entry | None, documents: Documents, reason: str) -> None:
+    """Leave a file as it is; what the snapshot knows of it is shown, and who asks for its messages is told why not."""
+    log.warning("%s: not read at the start: %s", path.name, reason)
+    catalog = documents.catalog
+    if known and catalog.get(known.id) is None and catalog.by_number(known.number) is None:
+        known.size = -1  # so that it is read when it is asked for
+        catalog.add(known)
+
+
+def _id_for(path: Path, header: Fields, documents: Documents) -> str:
     """Return the id that a file is for. Raises Irregular when another file has it."""
     stem = path.name.removesuffix(SUFFIX)
-    found = id_of_stem(stem) or valid_id(read_header(path).get("conversation_id")) or valid_id(stem)
+    found = id_of_stem(stem) or valid_id(header.get("conversation_id")) or valid_id(stem)
     if found is None or documents.catalog.get(found):
         raise Irregular
     target = documents.folder.document(found)
@@ -149,15 +190,27 @@ def _number_for(conversation_id: str, catalog: Catalog, header: Fields) -> int:
 
 def _settle(catalog: Catalog, projects: Projects) -> None:
     """Take conversations out of projects that are gone, and set the clock after everything that happened."""
-    newest = ""
+    newest, horizon = "", clock.horizon()
     for entries in catalog.batches():
         for entry in entries:
-            newest = max(newest, entry.updated_at)
+            if newest < entry.updated_at <= horizon:
+                newest = entry.updated_at
             project_id = entry.settable[PROJECT]
             if project_id and projects.get(project_id) is None:
                 projects.raise_project(project_id)
                 entry.settable = entry.with_set({"project_id": 0})
     clock.not_before(newest)
+
+
+def _finish_deletions(documents: Documents) -> None:
+    """Remove what is left of deletions for which there was no room, when `store.json` has their numbers."""
+    last = documents.catalog.last_number
+    for path in documents.folder.deleted.glob(f"*{GONE}"):
+        try:
+            documents.projects.keep_number(last, last)
+            files.forget_file(path)
+        except StorageError as error:
+            log.warning("deleted/%s: kept for the next start: %s", path.name, error.message)
 
 
 def _recover(path: Path, checkpoint: Checkpoint | None, documents: Documents) -> None:

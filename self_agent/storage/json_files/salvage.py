@@ -21,11 +21,15 @@ _JUNK = b" \t\r\0,]}"  # what may stand behind a whole message on its line: a to
 
 
 class Salvaged(NamedTuple):
-    """What could be read of a file; `lost` says that something a person wrote could not."""
+    """What could be read of a file; `lost` says that something a person wrote could not.
+
+    `is_whole`: it is a JSON document to its end, so nobody is in the middle of writing it.
+    """
 
     header: Fields
     messages: list[Fields]
     lost: bool
+    is_whole: bool
 
 
 def salvage(data: bytes) -> Salvaged:
@@ -48,7 +52,18 @@ def _whole(document: Any) -> Salvaged:
     if not isinstance(messages, list):
         raise Irregular
     good = [fields for fields in messages if _is_message(fields)]
-    return Salvaged(document, good, lost=len(good) != len(messages))
+    return Salvaged(document, good, lost=len(good) != len(messages) or _is_changed(document, good), is_whole=True)
+
+
+def _is_changed(document: Fields, messages: list[Fields]) -> bool:
+    """Say whether a value must go that somebody wrote; ids are given anew, and nobody misses theirs."""
+    if any(not _may_be(name, document[key]) for name, key in ON_DISK.items() if document.get(key, "") != ""):
+        return True
+    times = [document.get("created_at"), document.get("updated_at"), *(fields.get("timestamp") for fields in messages)]
+    if any(time is not None and not clock.normalize_or(time, "") for time in times):
+        return True
+    named = ((name, value) for fields in messages for name, value in fields.items() if name not in ("id", "timestamp"))
+    return any(not is_sound(name, value) for name, value in named)
 
 
 def _by_lines(data: bytes) -> Salvaged:
@@ -65,7 +80,7 @@ def _by_lines(data: bytes) -> Salvaged:
             messages.append(fields)
             lost = lost or bad  # a torn append leaves nothing whole behind its tear
     # An editor writes the closing after its mistake; an append that was torn did not get there.
-    return Salvaged(header, messages, lost or (bad and data.rstrip().endswith(CLOSING.strip())))
+    return Salvaged(header, messages, lost or (bad and data.rstrip().endswith(CLOSING.strip())), is_whole=False)
 
 
 def _start_of(line: bytes) -> tuple[Fields | None, bytes]:

@@ -30,9 +30,10 @@ class Shelves:
 
     def load(self, set_aside: Callable[[Path], None]) -> None:
         """Read the file; one that cannot be read is set aside, and what is in it is lost from sight."""
+        if self._path.exists() and not self._path.is_file():
+            set_aside(self._path)
         try:
-            with files.storage_errors():
-                data = self._path.read_bytes() if self._path.exists() else b"{}"
+            data = files.read_file(self._path)[0] if self._path.exists() else b"{}"
             shelves = orjson.loads(data).get("shelves", {})
             self._shelves = {user_id: _shelf(fields) for user_id, fields in shelves.items()}
         except (ValueError, TypeError, AttributeError, LookupError):

@@ -6,6 +6,7 @@ Derived: a missing or broken one costs time at the next start, nothing else.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import orjson
 
 from core import files
+from core.errors import StorageError
 from self_agent.models import SETTABLE
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import Entry, shared
@@ -51,13 +53,13 @@ def _lines(catalog: Catalog) -> Iterator[bytes]:
 def load(path: Path) -> dict[str, Entry]:
     """Return the entries of the last snapshot by the stems of their files; none if it cannot be used."""
     try:
-        with path.open("rb") as lines:
+        with os.fdopen(files.open_file(path, files.READ), "rb") as lines:
             if next(lines, b"") != _OPENING:
                 raise ValueError("of another version, whose rows are others")
             return {file_stem(entry.id): entry for entry in _entries(lines)}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, StorageError) as error:
         log.info("the snapshot of the catalog is not used (%s); reading every conversation", type(error).__name__)
         return {}
 

@@ -17,7 +17,7 @@ from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import Entry, with_header
+from self_agent.storage.json_files.entry import PROJECT, Entry, with_header
 from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
@@ -58,7 +58,7 @@ class JsonFileStore(Store):
     def _run(self) -> None:
         """Open the folder, then save a snapshot now and then."""
         try:
-            self._shelves.load(self._documents.quarantine)
+            self._shelves.load(self._documents.foreign.quarantine)
             self._catalog.raise_numbers(self._shelves.last_number)
             opening.open_folder(self._documents, self._checkpoints)
             self._is_usable = True
@@ -110,6 +110,7 @@ class JsonFileStore(Store):
             header = header_of(conversation_id, number, user_id, fields, now, updated_at or now)
             entry, stored = self._documents.create(header, messages)
             self._catalog.add(entry)
+            self._leave_gone_project(entry)
             return entry, stored
 
     def get(self, conversation_id: str) -> Conversation | None:
@@ -128,11 +129,13 @@ class JsonFileStore(Store):
     def update(self, conversation_id: str, **changes: Any) -> Conversation:
         check_settable(changes)
         now = clock.now()
-        header = {ON_DISK[name]: value for name, value in changes.items()} | {"updated_at": now}
+        header = {ON_DISK[name]: value for name, value in changes.items()}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            pieces, later = with_header(reading.whole(entry, fd), header), max(now, entry.updated_at)
+            later = max(now, entry.updated_at)
+            pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
+            self._leave_gone_project(entry)
             return entry.conversation()
 
         return self._documents.use(self._entry(conversation_id), rewrite)
@@ -223,6 +226,15 @@ class JsonFileStore(Store):
         self._opened(self._projects).delete(project_id)
         self._catalog.leave_project(project_id)
 
+    def _leave_gone_project(self, entry: Entry) -> None:
+        """Undo a move into a project that was deleted meanwhile.
+
+        A deletion takes the project away first and its conversations out of it then: one of us sees the other.
+        """
+        project_id = entry.settable[PROJECT]
+        if self._projects.is_gone(project_id):
+            self._catalog.leave_project(project_id)
+
     # --- shelves
 
     def shelf(self, user_id: str) -> Shelf:
@@ -239,6 +251,9 @@ class JsonFileStore(Store):
         return of_those(shelf, is_there)
 
     # --- the store itself
+
+    def failure(self) -> str | None:
+        return self._refusal
 
     def ready(self) -> bool:
         return self._loaded.is_set()
