@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.memory import MemoryStore
 from tests.conftest import MakeApp
 from tests.hostile.conftest import within
+from tests.storage.conftest import Refusing
 
 Open = Callable[[], JsonFileStore]
 
@@ -88,18 +90,16 @@ def test_document_is_no_file_any_more(open_store: Open, folder: Path, kind: str)
     store.append("c", Message("user", "x"))
 
 
-def test_health_tells_of_failure(make_app: MakeApp, folder: Path) -> None:
+def test_health_tells_of_failure(make_app: MakeApp, folder: Path, disk: Refusing) -> None:
     """When the data folder cannot be opened, /healthz says so and why, and names no path."""
-    folder.mkdir()
-    (folder / "store.json").mkdir()
-    (folder / "quarantine").mkdir(mode=0o755)
+    JsonFileStore(folder).close()
+    disk.refused = {"sync_folder": errno.EIO}
     store = JsonFileStore(folder)
-    store.get("x")
-    assert make_app(store=store).test_client().get("/healthz").json["status"] == "ok"
-    store._refusal = "The data folder could not be opened: see the log"
+    with pytest.raises(StorageError):
+        store.get("x")
     answer = make_app(store=store).test_client().get("/healthz")
-    assert (answer.status_code, answer.json["status"]) == (200, "failed")
-    assert answer.json["store"] == {"ready": False, "error": store._refusal}
+    assert (answer.status_code, answer.json["status"], answer.json["store"]["ready"]) == (200, "failed", False)
+    assert "could not be opened" in answer.json["store"]["error"]
     assert str(folder) not in answer.text
 
 
