@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from core import clock
 from core.errors import Conflict, InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.events import Chunk
-from self_agent.models import ROLES, SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
+from self_agent.models import (
+    ROLES,
+    SUMMARY_LENGTH,
+    Conversation,
+    Message,
+    Page,
+    Project,
+    check_id,
+    check_title,
+    number_of,
+)
 from self_agent.providers.base import Cancellation, Completion, Provider
 from self_agent.providers.default import DefaultModel
 from self_agent.storage.base import Store
@@ -24,8 +35,6 @@ from self_agent.turns.runner import Listener, Turns
 from self_agent.turns.turn import Turn
 
 Owned = TypeVar("Owned", Conversation, Project)
-
-FIRST_READ = 64  # messages read for the model's history before asking for more
 
 
 class EmptyContent(InvalidRequest):
@@ -108,7 +117,7 @@ class Conversations:
 
         `fields`: what `update` can set.
         """
-        self._check_project(user_id, fields.get("project_id"))
+        self._check_fields(user_id, fields)
         made_id = check_id(conversation_id) if conversation_id else str(uuid.uuid4())
         return self._store.create(made_id, user_id, **fields)
 
@@ -123,7 +132,7 @@ class Conversations:
             with contextlib.suppress(Conflict):  # somebody else was faster
                 return self.create(user_id, conversation_id, is_draft=True, **changes)
         conversation = self.find(user_id, conversation_id)
-        self._check_project(user_id, changes.get("project_id"))
+        self._check_fields(user_id, changes)
         return self._store.update(conversation_id, **changes) if changes else conversation
 
     def delete(self, user_id: str, conversation_id: str, *, keep: bool = False) -> int:
@@ -236,17 +245,7 @@ class Conversations:
         """
         instructions = conversation.system_prompt or self._system_prompt or self._provider.system_prompt
         room = self._context_tokens or self._provider.context_tokens
-        return history.fit(instructions, self._newest_first(conversation), room)
-
-    def _newest_first(self, conversation: Conversation) -> Iterator[Message]:
-        """Read a conversation backwards, only as far as the caller goes on asking."""
-        seen, size = 0, FIRST_READ
-        while True:
-            block = self._store.latest(conversation.id, size)
-            yield from reversed(block[: len(block) - seen])
-            if len(block) < size:
-                return
-            seen, size = len(block), size * 4
+        return history.fit(instructions, history.newest_first(partial(self._store.latest, conversation.id)), room)
 
     # --- projects
 
@@ -269,6 +268,10 @@ class Conversations:
     def delete_project(self, user_id: str, project_id: int) -> None:
         """Delete a project; its conversations stay."""
         self._store.delete_project(self.project(user_id, project_id).id)
+
+    def _check_fields(self, user_id: str, fields: Mapping[str, Any]) -> None:
+        check_title(fields.get("title") or "")
+        self._check_project(user_id, fields.get("project_id"))
 
     def _check_project(self, user_id: str, project_id: int | None) -> None:
         if project_id:
@@ -293,4 +296,4 @@ def _checked(content: str) -> str:
 def _project_name(name: str) -> str:
     if not name.strip():
         raise InvalidRequest("name must not be empty")
-    return name.strip()
+    return check_title(name.strip())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from self_agent.models import Message
 from self_agent.providers.base import ChatMessage
 
+FIRST_READ = 64  # messages read before asking for more
 BYTES_PER_TOKEN = 3  # English has about 4 bytes a token, Chinese 3 or more: no text is underestimated by much
 TOKENS_PER_MESSAGE = 8  # what a chat template puts around each message
 REPLY_SHARE = 4  # a quarter of the context is left for the reply
@@ -15,6 +16,17 @@ REPLY_SHARE = 4  # a quarter of the context is left for the reply
 def tokens(text: str) -> int:
     """Estimate how many tokens a message takes; no model's own tokenizer is at hand for every upstream."""
     return len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE
+
+
+def newest_first(latest: Callable[[int], list[Message]]) -> Iterator[Message]:
+    """Read a conversation backwards, as far as the caller goes on asking; `latest` returns so many last messages."""
+    seen, size = 0, FIRST_READ
+    while True:
+        block = latest(size)
+        yield from reversed(block[: len(block) - seen])
+        if len(block) < size:
+            return
+        seen, size = len(block), size * 4
 
 
 def fit(system_prompt: str, newest_first: Iterable[Message], context_tokens: int) -> list[ChatMessage]:

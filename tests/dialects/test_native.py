@@ -286,3 +286,13 @@ def test_two_sends_are_answered_in_order(make_app: MakeApp) -> None:
         thread.join(20)
     roles = [m["role"] for m in app.test_client().get(f"{ROOT}/c").json["data"]["messages"]]
     assert roles == ["user", "assistant"] * 4
+
+
+def test_name_has_a_limit(client: FlaskClient) -> None:
+    """A name of a megabyte is no name; one of 500 characters is."""
+    say(client, "c", "hi")
+    for length, status in ((500, 200), (501, 400), (1_000_000, 400)):
+        assert client.patch(f"{ROOT}/c", json={"name": "长" * length}).status_code == status
+    assert client.get(f"{ROOT}/c").json["data"]["name"] == "长" * 500
+    for path in ("/v1/projects", "/v1/chat/conversations"):
+        assert client.post(path, json={"name": "x" * 501}).status_code == 400

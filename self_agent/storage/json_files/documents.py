@@ -241,11 +241,8 @@ class Documents:
     # --- messages
 
     def append(self, entry: Entry, messages: tuple[Message, ...], *, spare: int = 0) -> list[Message]:
-        """Append messages with one durable write, and return them as they are stored; leave `spare` positions free.
-
-        Each turn waits for this twice, and what runs next to a sync takes more than twice its time, out of cold
-        caches: hence few layers, and little after the sync.
-        """
+        """Append messages with one durable write, and return them as they are stored; leave `spare` positions free."""
+        # Each turn waits for this twice, and what runs next to a sync runs out of cold caches: hence few layers.
         with entry.lock or self.catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
