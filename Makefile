@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test check format bench bench-peers torture
+.PHONY: run test check format bench bench-peers torture soak
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
@@ -49,6 +49,10 @@ $(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture.crash --kills 1000
+
+# Honest clients beside hostile ones.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.torture.soak --seconds 300
 
 # What cannot be installed here has a row that says so.
 PEERS := litellm open-webui

@@ -33,7 +33,7 @@ class Client(threading.Thread):
         self, name: str, url: str, belief: Belief, seed: int, stop: threading.Event, folder: Path | None = None
     ) -> None:
         super().__init__(name=name)
-        self.folder = folder  # of the documents, for a client that also edits them by hand
+        self.documents = folder  # of the documents, for a client that also edits them by hand
         self.url = url
         self.belief = belief
         self.random = random.Random(seed)
@@ -187,10 +187,10 @@ class Client(threading.Thread):
 
     def edit_by_hand(self) -> None:
         """Change a message with an editor that saves in place, in two steps, between which the server may die."""
-        if self.folder is None or not (found := self.settled()):
+        if self.documents is None or not (found := self.settled()):
             return
         talk, sent = found
-        path = self.folder / f"{talk.id}.json"
+        path = self.documents / f"{talk.id}.json"
         document = json.loads(path.read_bytes())
         content = f"{sent.token} by hand {self.words()}"
         for row in document["messages"]:
