@@ -201,6 +201,30 @@ def test_thread_goes_with_its_client(tmp_path: Path) -> None:
         assert server.until_messages("c0", 2)[1]["content"] == "slow " * 60
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the limits of another process")
+def test_descriptors_run_out(tmp_path: Path) -> None:
+    """A worker that can open nothing more goes on with what it has, and with all when there is room again."""
+    import resource
+
+    with Server(tmp_path) as server:
+        server.send("c", "hi")
+        pid = pid_of_worker(tmp_path)
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 20, hard))
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(connect(server)).sendall(b"GET / HTTP/1.1\r\nHos")
+            time.sleep(1)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        assert is_healthy(server, 10)
+        assert len(server.messages("c")) == 2
+        assert pid_of_worker(tmp_path) == pid
+        log = (tmp_path / "logs" / "self_agent.log").read_text()
+        assert "no connection can be accepted now" in log
+        assert log.count("Booting worker") == 1
+
+
 def test_path_is_not_the_clients_to_say(tmp_path: Path) -> None:
     """Headers that a proxy would send rewrite no path."""
     with Server(tmp_path) as server:
