@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -28,11 +29,21 @@ from tests.torture.belief import Belief
 from tests.torture.checks import check
 from tests.torture.clients import CLIENTS, Client
 from tests.torture.crash import Parrot, start
+from tests.upstream import Answer, Reply
 
 SLOW = 1.0  # seconds in which /healthz must answer
 HALVES = 300  # connections with half a request, all the time
 STALLED = 40  # streams that nobody reads
 HEAD = f"POST {CONVERSATIONS}/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+class Flooding(Parrot):
+    """A model that answers `flood` with far more than a reply may have."""
+
+    def next_answer(self, body: Any) -> Reply | Answer:
+        if body["messages"][-1]["content"].endswith("flood"):
+            return Reply(["x" * 10_000] * 2_000, delay=0)
+        return super().next_answer(body)
 
 
 class Hostile:
@@ -76,6 +87,15 @@ class Hostile:
             self.stop.wait(2)
         connection.shutdown()
 
+    def floods(self) -> None:
+        """Have the model flood, several conversations at once."""
+        senders = [threading.Thread(target=self.server.send, args=(f"flood-{n}", "flood")) for n in range(4)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        self.stop.wait(5)
+
     def strangers(self) -> None:
         """Send large bodies, wrong hosts, broken frames, and the signals of another server's operator."""
         for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Content-Type": "text/plain"}):
@@ -105,11 +125,11 @@ def soak(folder: Path, seconds: float, seed: int) -> tuple[list[float], int, int
     """Return the times of /healthz, the writes acknowledged, the restarts of the worker, and what was lost."""
     belief, stop, times = Belief(), threading.Event(), list[float]()
     chance = random.Random(seed)
-    with Parrot() as upstream:
+    with Flooding() as upstream:
         server = start(folder, upstream)
         try:
             hostile = Hostile(server, stop)
-            acts = [hostile.half_requests, hostile.stalled_readers, hostile.queues, hostile.strangers]
+            acts = [hostile.half_requests, hostile.stalled_readers, hostile.queues, hostile.floods, hostile.strangers]
             documents = folder / "data" / "conversations"
             clients: list[threading.Thread] = [
                 Client(f"c{n}", server.url, belief, chance.getrandbits(32), stop, documents) for n in range(CLIENTS)
