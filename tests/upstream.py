@@ -217,7 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(upstream.models_answer)
 
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        raw = self.rfile.read(length)
+        if len(raw) < length:  # whoever asked was killed
+            raise _Gone
         upstream = self.server.upstream
         body = self._record(raw).body or {}
         answer = upstream.next_answer(body)
