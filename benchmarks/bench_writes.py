@@ -13,6 +13,7 @@ import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tinydb import TinyDB
@@ -160,7 +161,7 @@ def change_rows(store: JsonFileStore, path: Path) -> Iterator[Row]:
     middle = entry.number << POSITION_BITS | CHANGED // 2
     contents = (CONTENT, CONTENT[::-1])  # of one length
     calls: dict[str, Call] = {
-        "edit": lambda n: store.edit(middle, contents[n % 2]),
+        "edit": lambda n: store.edit(middle, lambda message: replace(message, content=contents[n % 2])),
         "rename": lambda n: store.update(path.stem, title=f"title {n:06}"),
     }
     for what, call in calls.items():
