@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import select
 import signal
 import socket
 import threading
@@ -18,11 +17,12 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from self_agent.outlet import Lent
+from self_agent.providers.base import is_readable
 from self_agent.streams import LEND
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 5  # milliseconds in which a client that has got its answer sends its next request, if it is in a hurry
+AT_ONCE = 0.005  # seconds in which a client that has got its answer sends its next request, if it is in a hurry
 LENT = object()  # what became of a connection that somebody else has now
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 HEAD_SECONDS = 10.0  # for a request's line and headers, once the connection is open
@@ -95,7 +95,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         lane = self.main
         if not lane.has_room():
             lane = self.reserve
-            if not (conn.initialized or has_head(conn)):
+            if not (has_read_ahead(conn) or has_head(conn)):
                 self.waiting.append((conn, time.monotonic()))
                 return
         lane.busy += 1
@@ -276,13 +276,14 @@ def has_head(conn: Any) -> bool:
     return not data or b"\r\n\r\n" in data
 
 
+def has_read_ahead(conn: Any) -> bool:
+    """Say whether bytes of the next request came with the last one."""
+    return bool(conn.initialized and conn.parser.unreader.buf.getvalue())
+
+
 def has_more(conn: Any) -> bool:
     """Say whether the next request on a connection comes within a moment: handing it on would take as long.
 
     One client gets 1.5 times, 16 clients 1.3 times as many answers a second.
     """
-    if conn.parser.unreader.buf.getvalue():
-        return True
-    poll = select.poll()
-    poll.register(conn.sock, select.POLLIN)
-    return bool(poll.poll(AT_ONCE))
+    return has_read_ahead(conn) or is_readable(conn.sock.fileno(), AT_ONCE)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from self_agent.encoders.base import Framing
 from self_agent.events import Done, Event, Failed
-from self_agent.providers.base import Live
+from self_agent.providers.base import Live, is_readable
 from self_agent.turns.hub import READ, WRITE, Handler, Hub
 from self_agent.turns.turn import Reader, Turn
 
@@ -32,6 +32,14 @@ class Lent(NamedTuple):
 
     sock: socket.socket
     give_back: Callable[[bool], None]
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """Say whether a client has hung up, as far as can be seen without writing to it or waiting for it."""
+    try:
+        return is_readable(sock.fileno(), 0) and not sock.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):  # closed already
+        return True
 
 
 class Outlet(Handler):
@@ -120,15 +128,6 @@ class Outlet(Handler):
         else:
             self.deadline = self.next_deadline()
 
-    def is_deserted(self) -> bool:
-        """Say whether the client has hung up, as far as can be seen without writing to it."""
-        try:
-            return self.sock.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
 
 class Body(Outlet):
     """The body of an HTTP answer, in chunks; `ping` is written after a silence."""
@@ -151,7 +150,7 @@ class Body(Outlet):
 
     def late(self) -> None:
         with self.lock:
-            if self.rest or (not self._ping and self.is_deserted()):
+            if self.rest or (not self._ping and has_hung_up(self.sock)):
                 log.info("a client is gone, or takes nothing any more")
                 self.leave()
             else:
@@ -230,7 +229,7 @@ class Relay(Body):
 
     def late(self) -> None:
         now = time.monotonic()
-        if self.rest or self.is_deserted() or now - self._heard > self._answer.silence:
+        if self.rest or has_hung_up(self.sock) or now - self._heard > self._answer.silence:
             self.leave()
         self.deadline = now + FIRST_PING
 

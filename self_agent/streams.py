@@ -6,10 +6,8 @@ answer is out. With any other server the request's thread writes what there is, 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -19,8 +17,8 @@ from flask import Request
 from core.errors import ClientGone, InvalidRequest
 from self_agent.encoders.base import Framing
 from self_agent.events import Failed
-from self_agent.outlet import FIRST_PING, PING, Body, Follower, Lent, Relay
-from self_agent.providers.base import Live, is_readable
+from self_agent.outlet import FIRST_PING, PING, Body, Follower, Lent, Relay, has_hung_up
+from self_agent.providers.base import Live
 from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
 
@@ -94,10 +92,8 @@ def check_client(request: Request) -> Callable[[], None] | None:
         return None
 
     def check() -> None:
-        with contextlib.suppress(OSError):
-            if not is_readable(sock.fileno(), 0) or sock.recv(1, socket.MSG_PEEK):
-                return
-        raise ClientGone("nobody waits for this answer any more")
+        if has_hung_up(sock):
+            raise ClientGone("nobody waits for this answer any more")
 
     return check
 

@@ -182,6 +182,30 @@ def test_busy_server_says_so(tmp_path: Path) -> None:
         assert requests.get(f"{server.url}{CONVERSATIONS}/", timeout=5).status_code == 200
 
 
+def test_kept_connections_block_no_reserve(tmp_path: Path) -> None:
+    """With all threads busy, half a request on a connection that was used before takes none of the reserved ones."""
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(FakeUpstream())
+        server = stack.enter_context(Server(tmp_path, threads=4, **on(upstream)))
+        kept = [stack.enter_context(connect(server)) for _ in range(8)]
+        for connection in kept:
+            connection.sendall(whole)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        for _ in range(4):
+            upstream.enqueue(Reply(["slow"] * 40, delay=0.1))
+        senders = [threading.Thread(target=server.send, args=(f"c{n}", "hi")) for n in range(4)]
+        for sender in senders:
+            sender.start()
+        time.sleep(1.5)
+        for connection in kept:
+            connection.sendall(whole[:20])
+        time.sleep(0.3)
+        assert is_healthy(server, 2)
+        for sender in senders:
+            sender.join()
+
+
 def test_thread_goes_with_its_client(tmp_path: Path) -> None:
     """A send whose client has hung up gives its thread back before the model has ended; the reply is stored."""
     with FakeUpstream() as upstream, Server(tmp_path, threads=4, **on(upstream)) as server:

@@ -143,11 +143,6 @@ class Turns:
         self.hub.close(FAREWELL)
         self._checkpoints.join()
 
-    @property
-    def closing(self) -> bool:
-        """Whether the server is stopping: no new turn is taken."""
-        return self._closing.is_set()
-
     def running(self) -> int:
         """Return how many turns are running or waiting."""
         return len(self._all())

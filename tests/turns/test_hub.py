@@ -23,12 +23,14 @@ class Pipe(Handler):
         self.fd, self.writer = os.pipe()
         self.seen = b""
         self.lates = 0
+        self.threads: set[threading.Thread] = set()  # that called
         self.error: Exception | None = None
         self.changed = threading.Semaphore(0)
         hub.add(self)
         hub.watch(self.fd, self, READ)
 
     def ready(self) -> None:
+        self.threads.add(threading.current_thread())
         data = os.read(self.fd, 1)
         if data == b"!":
             raise ValueError("a bug")
@@ -86,7 +88,7 @@ def test_each_gets_its_own(pipes: list[Pipe]) -> None:
         for _ in "abc":
             pipe.wait()
     assert [pipe.seen for pipe in pipes] == [b"abc"] * len(pipes)
-    assert len([thread for thread in threading.enumerate() if thread.name == "hub"]) == 1
+    assert {thread for pipe in pipes for thread in pipe.threads} == {pipes[0].hub._thread}
 
 
 def test_bug_ends_its_own_handler_only(pipes: list[Pipe], caplog: pytest.LogCaptureFixture) -> None:
