@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from core import clock
 from core.web import Json, json_response
 from self_agent.dialects.base import shelves, user
-from self_agent.dialects.native_answers import Data, Deleted, Time
+from self_agent.dialects.native.answers import Data, Deleted, Time
 from self_agent.models import Folder, Tag
 from self_agent.openapi import Body, Query, spec
 from self_agent.shelves import DEFAULT

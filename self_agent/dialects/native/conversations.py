@@ -1,43 +1,23 @@
-"""The dialect of the native frontend, `self_agent.md`: ids are the client's own, replies come whole or as events."""
+"""Conversations of the native dialect: lists, detail, what can be set, the models."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from flask import Blueprint
 from pydantic import Field
 
-from core import clock, errors
-from core.errors import AppError, NotFound
+from core.errors import NotFound
 from core.web import Json, json_response
-from self_agent.dialects import native_shelves
-from self_agent.dialects.base import Dialect, conversations, event_stream, finished, user
-from self_agent.dialects.native_answers import (
-    Changed,
-    Config,
-    CutOff,
-    Data,
-    Deleted,
-    Detail,
-    Events,
-    Heading,
-    Ids,
-    Meta,
-    Sent,
-    Shown,
-    Stopped,
-)
+from self_agent.dialects.base import conversations, user
+from self_agent.dialects.native.answers import Changed, Config, Data, Deleted, Detail, Ids, Meta
+from self_agent.dialects.native.rendering import heading, shown
 from self_agent.document import Asks
-from self_agent.encoders import sse
-from self_agent.models import Conversation, Message, check_id
+from self_agent.models import check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
 
 ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
-RECENT = 20  # messages in the answer to a send
 
-blueprint = Blueprint("self_agent", __name__)
-blueprint.register_blueprint(native_shelves.blueprint)
+blueprint = Blueprint("conversations", __name__)
 
 
 class DetailQuery(Query):
@@ -45,13 +25,6 @@ class DetailQuery(Query):
 
     page: int = Field(1, ge=1, le=MAX_PAGE)
     size: int = Field(100, ge=1, le=500)
-
-
-class SendBody(Body):
-    """A user's message."""
-
-    content: str
-    model: str | None = None
 
 
 class ChangeBody(Body):
@@ -92,31 +65,13 @@ def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail]]:
     return json_response(
         {
             "data": {
-                **_heading(conversation, latest),
-                "messages": [_message(message) for message in messages],
+                **heading(conversation, latest),
+                "messages": [shown(message) for message in messages],
                 "meta": {"page": query.page, "size": query.size, "total": conversation.count},
                 "config": {"model": conversations.model_of(conversation)},
             }
         }
     )
-
-
-@blueprint.post(ROOT + "/<conversation_id>/messages")
-@spec.validate(tags=["self_agent"])
-def send(conversation_id: str, json: SendBody) -> Asks[Json[Data[Sent | CutOff]]]:
-    """Send a message and wait for the reply."""
-    reply = finished(conversations.send(user(), conversation_id, json.content, model=json.model, new={}))
-    conversation, messages = conversations.recent(user(), conversation_id, RECENT)
-    data: Sent = {
-        "reply": reply.content if reply else "",
-        "messages": [_message(message) for message in messages],
-        **_heading(conversation, messages[-1] if messages else None),
-        "model": reply.model if reply else None,
-    }
-    if reply is None or reply.incomplete:
-        cut_off: CutOff = {**data, "incomplete": True}
-        return json_response({"data": cut_off})
-    return json_response({"data": data})
 
 
 @blueprint.delete(ROOT + "/<conversation_id>")
@@ -125,34 +80,6 @@ def delete(conversation_id: str) -> Json[Data[Deleted]]:
     """Delete a conversation and its messages."""
     conversations.delete(user(), conversation_id)
     return json_response({"data": {"success": True}})
-
-
-# --- beyond the document
-
-
-@blueprint.post(ROOT + "/<conversation_id>/messages/stream")
-@spec.validate(tags=["self_agent"])
-def send_stream(conversation_id: str, json: SendBody) -> Events:
-    """Send a message and follow the reply as server-sent events."""
-    turn = conversations.send(user(), conversation_id, json.content, model=json.model, new={})
-    return event_stream(turn, sse.TYPED)
-
-
-@blueprint.get(ROOT + "/<conversation_id>/stream")
-@spec.validate(tags=["self_agent"])
-def join(conversation_id: str) -> Events:
-    """Follow the reply that is being generated now, from its first event on."""
-    turn = conversations.running(user(), conversation_id)
-    if turn is None:
-        raise NotFound("no reply is being generated in this conversation now")
-    return event_stream(turn, sse.TYPED)
-
-
-@blueprint.post(ROOT + "/<conversation_id>/stop")
-@spec.validate(tags=["self_agent"])
-def stop(conversation_id: str) -> Json[Data[Stopped]]:
-    """Stop the reply that is being generated; what there is of it is kept."""
-    return json_response({"data": {"success": True, "stopped": conversations.stop(user(), conversation_id)}})
 
 
 @blueprint.patch(ROOT + "/<conversation_id>")
@@ -164,7 +91,7 @@ def change(conversation_id: str, json: ChangeBody) -> Json[Data[Changed]]:
     return json_response(
         {
             "data": {
-                **_heading(conversation),
+                **heading(conversation),
                 "system_prompt": conversation.system_prompt,
                 "config": {"model": conversations.model_of(conversation)},
             }
@@ -188,20 +115,6 @@ def models() -> Asks[Json[Data[list[str]]]]:
     return json_response({"data": conversations.models()})
 
 
-# --- rendering
-
-
-def _heading(conversation: Conversation, latest: Message | None = None) -> Heading:
-    """Show a conversation; `latest` is its latest message where that has been read already."""
-    return {
-        "conversation_id": conversation.id,
-        "name": conversation.name,
-        "summary": latest.content if latest else conversations.summary(user(), conversation.id),
-        "created_at": clock.to_seconds(conversation.created_at),
-        "updated_at": clock.to_seconds(conversation.updated_at),
-    }
-
-
 def _unknown(conversation_id: str, query: DetailQuery) -> Detail:
     return {
         "conversation_id": check_id(conversation_id),
@@ -213,23 +126,3 @@ def _unknown(conversation_id: str, query: DetailQuery) -> Detail:
         "meta": {"page": query.page, "size": query.size, "total": 0},
         "config": {"model": conversations.model_of()},
     }
-
-
-def _message(message: Message) -> Shown:
-    shown: Shown = {
-        "role": message.role,
-        "content": message.content,
-        "timestamp": clock.to_seconds(message.timestamp),
-    }
-    if message.sources:
-        shown["sources"] = message.sources
-    if message.incomplete:
-        shown["incomplete"] = True
-    return shown
-
-
-def _error_body(error: AppError) -> tuple[Any, int]:
-    return errors.body(error), error.status
-
-
-DIALECT = Dialect("self_agent", (ROOT, MODELS, native_shelves.FOLDERS, native_shelves.TAGS), blueprint, _error_body)

@@ -1,0 +1,90 @@
+"""Changing conversations and messages, other than by talking."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from core import clock
+from core.errors import Conflict, InvalidRequest
+from self_agent.conversations.finding import Finding, checked, owned
+from self_agent.models import ROLES, Conversation, Message, check_id, check_title, number_of
+
+
+class Changing(Finding):
+    """What changes what is stored."""
+
+    def create(self, user_id: str, conversation_id: str | None = None, **fields: Any) -> Conversation:
+        """Create a conversation, with an id of its own unless one is given. Raises Conflict if that is taken.
+
+        `fields`: what `update` can set.
+        """
+        self._check_fields(user_id, fields)
+        made_id = check_id(conversation_id) if conversation_id else str(uuid.uuid4())
+        return self._store.create(made_id, user_id, **fields)
+
+    def update(
+        self, user_id: str, conversation_id: str, changes: Mapping[str, Any], *, create: bool = False
+    ) -> Conversation:
+        """Set any of `title`, `system_prompt`, `model`, `project_id`.
+
+        With `create` an unknown conversation is made, which no list shows before its first message.
+        """
+        if create and self._store.get(check_id(conversation_id)) is None:
+            with contextlib.suppress(Conflict):  # somebody else was faster
+                return self.create(user_id, conversation_id, is_draft=True, **changes)
+        conversation = self.find(user_id, conversation_id)
+        self._check_fields(user_id, changes)
+        return self._store.update(conversation_id, **changes) if changes else conversation
+
+    def delete(self, user_id: str, conversation_id: str, *, keep: bool = False) -> int:
+        """Delete a conversation, stopping its reply; return how many messages it had. `keep`: see Store.delete."""
+        self.stop(user_id, conversation_id)
+        return self._store.delete(conversation_id, keep=keep)
+
+    def edit_message(self, user_id: str, message_id: int, content: str) -> Message:
+        """Replace the content of a user's message. Raises InvalidRequest for a message of another role."""
+        owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
+        checked(content)
+
+        def change(message: Message) -> Message:
+            if message.role != "user":
+                raise InvalidRequest("only messages of role user can be edited")
+            return replace(message, content=content, edited_at=clock.now())
+
+        return self._store.edit(message_id, change)
+
+    def delete_messages(self, user_id: str, message_ids: list[int]) -> int:
+        """Delete messages of one's own; return how many there were. Unknown ids count for nothing."""
+        for number in {number_of(message_id) for message_id in message_ids}:
+            if conversation := self._store.by_number(number):
+                owned(user_id, conversation, "the message")
+        return self._store.hide(message_ids)
+
+    def add(self, user_id: str, conversation_id: str, role: str, content: str, **fields: Any) -> Message:
+        """Append a message that is not answered; `fields` are further ones of `Message`."""
+        if role not in ROLES:
+            raise InvalidRequest(f"role must be one of {', '.join(sorted(ROLES))}")
+        self.find(user_id, conversation_id)
+        [message] = self._store.append(conversation_id, Message(role, checked(content), **fields))
+        return message
+
+    def stop(self, user_id: str, conversation_id: str) -> bool:
+        """Stop the reply that is being generated, keeping what there is; False if there was none."""
+        turn = self.running(user_id, conversation_id)
+        return turn is not None and self._turns.stop(turn)
+
+    def stop_turn(self, user_id: str, turn_id: str) -> bool:
+        """Stop the running turn with this id; False if there is none (any more)."""
+        turn = self._turns.find(turn_id)
+        if turn is None:
+            return False
+        self.find(user_id, turn.conversation_id)
+        return self._turns.stop(turn)
+
+    def _check_fields(self, user_id: str, fields: Mapping[str, Any]) -> None:
+        check_title(fields.get("title") or "")
+        self._check_project(user_id, fields.get("project_id"))

@@ -1,0 +1,112 @@
+"""Finding conversations and messages: what there is, and whose it is."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from core.errors import InvalidRequest, NotFound, NotYours
+from self_agent.models import SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
+from self_agent.storage.base import Store
+from self_agent.turns.runner import Turns
+from self_agent.turns.turn import Turn
+
+Owned = TypeVar("Owned", Conversation, Project)
+
+
+class EmptyContent(InvalidRequest):
+    """Raised when a message has no text but white space."""
+
+
+class Finding:
+    """What only reads; the other use cases stand on it."""
+
+    def __init__(self, store: Store, turns: Turns) -> None:
+        self._store = store
+        self._turns = turns
+
+    def page(self, user_id: str, page: int, size: int) -> Page[Conversation]:
+        """Return a page of a user's conversations, newest update first."""
+        return self._store.conversations(user_id, offset=(page - 1) * size, limit=size)
+
+    def all(self, user_id: str, project_id: int | None = None) -> list[Conversation]:
+        """Return all conversations of a user, or those of one project, newest update first."""
+        self._check_project(user_id, project_id)
+        return self._store.conversations(user_id, project_id=project_id).items
+
+    def find(self, user_id: str, conversation_id: str) -> Conversation:
+        """Return a conversation."""
+        return owned(user_id, self._store.get(check_id(conversation_id)), f"conversation {conversation_id}")
+
+    def find_number(self, user_id: str, number: int) -> Conversation:
+        """Return the conversation with this number."""
+        return owned(user_id, self._store.by_number(number), f"conversation #{number}")
+
+    def owner(self, conversation_id: str) -> str | None:
+        """Return whose a conversation is, for who acts in the owner's name; None if there is none."""
+        found = self._store.get(check_id(conversation_id))
+        return found.user_id if found else None
+
+    def owner_of_message(self, message_id: int) -> str | None:
+        """Return whose the conversation is that a message would be in; None if there is none."""
+        found = self._store.by_number(number_of(message_id))
+        return found.user_id if found else None
+
+    def read(
+        self, user_id: str, conversation_id: str, page: int = 1, size: int | None = None
+    ) -> tuple[Conversation, list[Message]]:
+        """Return a conversation and a page of its messages, oldest first; without `size` all of them."""
+        conversation = self.find(user_id, conversation_id)
+        offset = (page - 1) * (size or 0)
+        if offset and offset >= conversation.count:
+            return conversation, []
+        return conversation, self._store.messages(conversation_id, offset=offset, limit=size)
+
+    def recent(self, user_id: str, conversation_id: str, limit: int) -> tuple[Conversation, list[Message]]:
+        """Return a conversation and its last messages, oldest first."""
+        conversation = self.find(user_id, conversation_id)
+        return conversation, self._store.latest(conversation_id, limit)
+
+    def summary(self, user_id: str, conversation_id: str) -> str:
+        """Return the whole content of the latest message, which is read only if lists cut it."""
+        conversation = self.find(user_id, conversation_id)
+        if len(conversation.summary) < SUMMARY_LENGTH:
+            return conversation.summary
+        return self._store.latest(conversation_id, 1)[-1].content
+
+    def message(self, user_id: str, message_id: int) -> tuple[Conversation, Message]:
+        """Return a message and its conversation."""
+        conversation = owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
+        return conversation, self._store.message(message_id)
+
+    def running(self, user_id: str, conversation_id: str) -> Turn | None:
+        """Return the turn that is answering in this conversation now, or None."""
+        return self._turns.current(self.find(user_id, conversation_id).id)
+
+    # --- projects
+
+    def projects(self, user_id: str) -> list[Project]:
+        """Return a user's projects, oldest first."""
+        return self._store.projects(user_id)
+
+    def project(self, user_id: str, project_id: int) -> Project:
+        """Return a project."""
+        return owned(user_id, self._store.project(project_id), f"project {project_id}")
+
+    def _check_project(self, user_id: str, project_id: int | None) -> None:
+        if project_id:
+            self.project(user_id, project_id)
+
+
+def owned(user_id: str, found: Owned | None, what: str) -> Owned:
+    """Return what was found if it is the user's; `what` it is said not to exist otherwise."""
+    if found is None:
+        raise NotFound(f"{what} does not exist")
+    if found.user_id != user_id:
+        raise NotYours(f"{what} does not exist")
+    return found
+
+
+def checked(content: str) -> str:
+    if not content.strip():
+        raise EmptyContent("content must not be empty")
+    return content

@@ -1,0 +1,92 @@
+"""Talking with a model: what it is asked, and how its reply is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from core.errors import NotYours
+from self_agent import history
+from self_agent.conversations.finding import Finding, checked, owned
+from self_agent.events import Chunk
+from self_agent.models import Conversation, Message, check_id
+from self_agent.providers.base import Cancellation, Completion, Provider
+from self_agent.providers.default import DefaultModel
+from self_agent.storage.base import Store
+from self_agent.turns.runner import Listener, Turns
+from self_agent.turns.turn import Turn
+
+
+class Talking(Finding):
+    """What asks the model."""
+
+    def __init__(
+        self, store: Store, turns: Turns, provider: Provider, *, system_prompt: str = "", context_tokens: int = 0
+    ) -> None:
+        super().__init__(store, turns)
+        self._provider = provider
+        self._default_model = DefaultModel(provider)
+        self._system_prompt = system_prompt
+        self._context_tokens = context_tokens
+
+    def send(
+        self,
+        user_id: str,
+        conversation_id: str,
+        content: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        new: Mapping[str, Any] | None = None,
+        attend: bool = True,
+        **fields: Any,
+    ) -> Turn:
+        """Begin a turn: store the user's message, ask the model, store the reply.
+
+        Raises before anything is stored when the content is empty or no model can answer now. With `new` an unknown
+        conversation is made, with these fields. `api_key` goes to the model's server for this turn only. `attend`: see
+        `Turns.submit`. `fields` are further ones of the user's `Message`.
+        """
+        question = Message("user", checked(content), **fields)
+        self._provider.check()
+        found = self._store.get(check_id(conversation_id))
+        if found is not None or new is None:
+            owned(user_id, found, f"conversation {conversation_id}")
+
+        def ask(conversation: Conversation, cancel: Cancellation) -> Iterable[Chunk]:
+            return self._provider.stream(
+                self._prompt(conversation), model=model or conversation.model, api_key=api_key, cancel=cancel
+            )
+
+        return self._turns.submit(user_id, conversation_id, question, ask, new=new, model=model, attend=attend)
+
+    def listen(self, user_id: str, conversation_id: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with a user's turns of a conversation, which need not exist yet; see Turns.listen."""
+        owner = self.owner(conversation_id)
+        if owner not in (None, user_id):
+            raise NotYours(f"conversation {conversation_id} does not exist")
+        return self._turns.listen(user_id, conversation_id, listener)
+
+    def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
+        """Pass a chat completion request on to the model; nothing of it is stored."""
+        self._provider.check()
+        return self._provider.complete(body, api_key=api_key, cancel=cancel)
+
+    def model_of(self, conversation: Conversation | None = None) -> str | None:
+        """Return the model that will answer in a conversation, or in a new one; None while none is known."""
+        return (conversation and conversation.model) or self._default_model.name()
+
+    def models(self, *, api_key: str | None = None) -> list[str]:
+        """Return the names of the models that can be asked for."""
+        return self._provider.models(api_key=api_key)
+
+    def _prompt(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Return what the model is asked: the instructions, and as much of the history as there is room for.
+
+        Passages of the user's own documents are not looked up yet; they will come in here. `ask` in `send` then
+        yields them as `Sources` before the model's chunks: from there on they are streamed, stored and shown.
+        """
+        instructions = conversation.system_prompt or self._system_prompt or self._provider.system_prompt
+        room = self._context_tokens or self._provider.context_tokens
+        return history.fit(instructions, history.newest_first(partial(self._store.latest, conversation.id)), room)
