@@ -89,8 +89,8 @@ def test_undescribed_answers_are_found(make_app: MakeApp) -> None:
     """The search sees an answer with a key too many and one with a status of its own."""
     app = make_app(dialects="self_agent")
     app.test_client().get("/openapi.json")  # which is made once
-    app.view_functions["self_agent.conversations.models"] = lambda: {"data": [], "more": 1}
-    app.view_functions["self_agent.conversations.list_ids"] = lambda: ({"data": []}, 418)
+    app.view_functions["self_agent.models"] = lambda: {"data": [], "more": 1}
+    app.view_functions["self_agent.list_ids"] = lambda: ({"data": []}, 418)
     wrong, _ = search(app, {}, fuzzing=False)
     found = {tuple(line.split(": ")[:2]) for line in wrong}
     assert ("GET /api/v1/models", "response_schema_conformance") in found

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint
-
 from core import errors
 from core.errors import AppError
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.native import conversations, shelves, talking
+from self_agent.dialects.native import shelves, talking
+from self_agent.dialects.native.conversations import MODELS, ROOT, blueprint
 
-__all__ = ["DIALECT"]
+__all__ = ["DIALECT", "talking"]
 
 
 def _error_body(error: AppError) -> tuple[Any, int]:
     return errors.body(error), error.status
 
 
-_blueprint = Blueprint("self_agent", __name__)
-for _part in (conversations, talking, shelves):
-    _blueprint.register_blueprint(_part.blueprint)
+blueprint.register_blueprint(shelves.blueprint)
 
-DIALECT = Dialect(
-    "self_agent", (conversations.ROOT, conversations.MODELS, shelves.FOLDERS, shelves.TAGS), _blueprint, _error_body
-)
+DIALECT = Dialect("self_agent", (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS), blueprint, _error_body)

@@ -17,7 +17,7 @@ from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
 ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 
-blueprint = Blueprint("conversations", __name__)
+blueprint = Blueprint("self_agent", __name__)  # of the whole dialect
 
 
 class DetailQuery(Query):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
-
 from core.errors import NotFound
 from core.web import Json, json_response
 from self_agent.dialects.base import conversations, event_stream, finished, user
 from self_agent.dialects.native.answers import CutOff, Data, Events, Sent, Stopped
-from self_agent.dialects.native.conversations import ROOT
+from self_agent.dialects.native.conversations import ROOT, blueprint
 from self_agent.dialects.native.rendering import heading, shown
 from self_agent.document import Asks
 from self_agent.encoders import sse
 from self_agent.openapi import Body, spec
 
 RECENT = 20  # messages in the answer to a send
-
-blueprint = Blueprint("talking", __name__)
 
 
 class SendBody(Body):
