@@ -30,7 +30,8 @@ class Message:
     `id` 0 and `timestamp` "" mean "not stored yet": the store fills them in. `timestamp` is in the form
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
-    upstream's own objects.
+    upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
+    where it begins the conversation anew; to a store None says "whatever is shown last".
     """
 
     role: str
@@ -45,6 +46,7 @@ class Message:
     usage: dict[str, Any] | None = None
     edited_at: str | None = None
     is_deleted: bool = False
+    parent: int | None = None
 
 
 def _settable(default: Any) -> Any:
