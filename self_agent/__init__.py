@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -18,6 +19,7 @@ from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
+from self_agent.transfer import Transfer
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -32,6 +34,8 @@ class Parts:
     provider: Provider
     conversations: Conversations
     shelves: Shelves
+    transfer: Transfer
+    settings: Settings
 
 
 def create_app(
@@ -51,12 +55,14 @@ def create_app(
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
     cli.install(app)
     provider = provider or from_settings(settings)
-    store = store or open_store(settings)
+    if store is None:
+        store = cli.later(partial(open_store, settings)) if cli.is_running() else open_store(settings)
     turns = Turns(store, most=settings.max_reply_bytes)
     use_cases = Conversations(
         store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
     )
-    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
+    shelves, transfer = Shelves(store, use_cases), Transfer(store, use_cases)
+    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, shelves, transfer, settings)
     install_health(app, parts)
     welcome.install(app, parts.provider.status)
     return app

@@ -9,9 +9,10 @@ from core import clock
 from self_agent.conversations import Conversations
 from self_agent.storage.base import Store
 from self_agent.transfer import exporting, importing
-from self_agent.transfer.importing import Outcome
+from self_agent.transfer.exporting import FORMATS
+from self_agent.transfer.importing import THE_FILE, Outcome
 
-__all__ = ["Export", "Outcome", "Transfer"]
+__all__ = ["FORMATS", "THE_FILE", "Export", "Outcome", "Transfer"]
 
 
 class Export(NamedTuple):
@@ -30,7 +31,7 @@ class Transfer:
         self._conversations = conversations
 
     def export(self, user_id: str, form: str, conversation_id: str | None = None) -> Export:
-        """Return all conversations of a user, or one, as `json` (all branches) or `markdown` (the one that is shown)."""
+        """Return all conversations of a user, or one, in one of FORMATS: JSON has all branches."""
         if conversation_id is None:
             name, ids = f"self_agent-{clock.now()[:10]}", exporting.all_ids(self._store, user_id)
         else:

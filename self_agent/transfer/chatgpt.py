@@ -10,7 +10,17 @@ from typing import Any
 
 from self_agent.models import Message
 from self_agent.transfer.chats import (
-    Chat, Node, NotAChat, counted, entries, fields_of, grown, moment, role_of, title_of, words,
+    Chat,
+    Node,
+    NotAChat,
+    counted,
+    entries,
+    fields_of,
+    grown,
+    moment,
+    role_of,
+    title_of,
+    words,
 )  # fmt: skip
 
 SOURCE = "ChatGPT"

@@ -6,19 +6,23 @@ A chat's id here follows from its id there and from its user, so that a second i
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import AppError, Conflict
-from self_agent.models import Conversation
+from self_agent.models import SETTABLE, Conversation
 from self_agent.storage.base import Store
 from self_agent.transfer import chatgpt, older, open_webui, own
 from self_agent.transfer.chats import Chat, NotAChat, loads
 from self_agent.transfer.placing import Places
 from self_agent.transfer.splitting import Flaw, split
 
+log = logging.getLogger(__name__)
+
+THE_FILE = "the file"  # in the place of a chat, where there is none
 IMPORTED, SKIPPED, FAILED = "imported", "skipped", "failed"
 
 _FORMATS: list[Any] = [own, chatgpt, open_webui, older]  # the first whose shape it is
@@ -46,7 +50,7 @@ def take_in(store: Store, user_id: str, chunks: Iterable[bytes]) -> Iterator[Out
         for number, piece in enumerate(split(chunks), 1):
             yield _taken(store, user_id, piece, number, places, seen)
         if not number:
-            yield Outcome("the file", FAILED, f"there is no chat in it: expected {_SHAPES}, or a list of these")
+            yield Outcome(THE_FILE, FAILED, f"there is no chat in it: expected {_SHAPES}, or a list of these")
     finally:
         places.settle()
 
@@ -63,6 +67,9 @@ def _taken(store: Store, user_id: str, piece: bytes | Flaw, number: int, places:
         return Outcome(name, FAILED, str(error))
     except AppError as error:
         return Outcome(name, FAILED, error.message)
+    except Exception:  # nobody knows what another program writes, and the others are to be taken in all the same
+        log.exception("chat %d of an import", number)
+        return Outcome(name, FAILED, "it is like none that was foreseen; the server's log says more")
 
 
 def parse(data: bytes) -> Chat:
@@ -113,7 +120,7 @@ def _created(store: Store, user_id: str, conversation_id: str, chat: Chat, proje
         created_at=created_at,
         updated_at=chat.updated_at or max(times, default=created_at),
         project_id=project_id,
-        **chat.fields,
+        **{name: value for name, value in chat.fields.items() if name in SETTABLE},
     )
     if chat.shown != len(chat.messages):
         made = store.choose(conversation_id, store.everything(conversation_id)[chat.shown - 1].id)

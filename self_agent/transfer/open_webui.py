@@ -1,4 +1,4 @@
-"""Open WebUI's export: each chat has a `chat.history` of messages by id, or in older versions a `chat.messages` list."""
+"""Open WebUI's export: each chat has a `chat.history` of messages by id, in older versions a `chat.messages` list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import Any
 
 from self_agent.models import Message
 from self_agent.transfer.chats import (
-    Chat, Group, Node, NotAChat, counted, entries, fields_of, grown, moment, names_of, role_of, storable, title_of,
+    Chat,
+    Group,
+    Node,
+    NotAChat,
+    counted,
+    entries,
+    fields_of,
+    grown,
+    moment,
+    names_of,
+    role_of,
+    storable,
+    title_of,
     words,
 )  # fmt: skip
 
@@ -72,9 +84,7 @@ def _history(chat: dict[str, Any]) -> dict[str, Any] | None:
 def _list(rows: list[Any], left_out: Counter[str]) -> dict[Any, Node]:
     """Return the messages of the older form, each the parent of the next."""
     good = [row for row in rows if isinstance(row, dict)]
-    return {
-        place: _node({**row, "parentId": place - 1 if place else None}, left_out) for place, row in enumerate(good)
-    }
+    return {place: _node({**row, "parentId": place - 1 if place else None}, left_out) for place, row in enumerate(good)}
 
 
 def _node(row: dict[str, Any], left_out: Counter[str]) -> Node:

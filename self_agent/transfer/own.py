@@ -16,7 +16,15 @@ from self_agent.models import ROLES, SETTABLE, Conversation, Message
 from self_agent.storage.json_files.folder import valid_id
 from self_agent.storage.rows import is_sound, kinds_of, row_of
 from self_agent.transfer.chats import (
-    Chat, Group, NotAChat, counted, moment, names_of, storable, title_of, words,
+    Chat,
+    Group,
+    NotAChat,
+    counted,
+    moment,
+    names_of,
+    storable,
+    title_of,
+    words,
 )  # fmt: skip
 
 SOURCE = "self_agent"
@@ -102,7 +110,7 @@ def parse(document: dict[str, Any]) -> Chat:
 
 
 def _settable(document: dict[str, Any]) -> dict[str, Any]:
-    found = {name: document[name] for name in _PORTABLE if type(document.get(name)) in _KINDS[name]}
+    found = {name: document[name] for name in _PORTABLE if name in document and type(document[name]) in _KINDS[name]}
     return {name: words(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
@@ -133,4 +141,3 @@ def _messages(rows: list[Any], shown: Any, notes: list[str]) -> tuple[list[Messa
 
 def _value(value: Any) -> Any:
     return words(value) if isinstance(value, str) else storable(value)
-
