@@ -161,7 +161,7 @@ def export(user: str, form: str, conversation: str | None, target: Path | None) 
         found = parts.transfer.export(user, form, conversation)
         if target is None:
             for piece in found.pieces:
-                click.get_binary_stream("stdout").write(piece)
+                sys.stdout.buffer.write(piece)
         else:
             files.replace_file(target.absolute(), found.pieces)
     except AppError as error:
