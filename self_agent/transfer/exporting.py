@@ -78,8 +78,21 @@ def _read(store: Store, conversation_id: str) -> tuple[Conversation, list[Messag
     if conversation is None:
         raise NotFound("it went meanwhile")
     messages = store.everything(conversation_id)
-    latest = store.latest(conversation_id, 1)
-    return conversation, messages, latest[-1].id if latest else 0
+    return conversation, as_appended(messages), messages[-1].id if messages else 0
+
+
+def as_appended(messages: list[Message]) -> list[Message]:
+    """Return all messages of a conversation with the last one, where the shown branch ends, back in its own place.
+
+    So whichever branch is shown, those that stand for one another stay in their order.
+    """
+    if not messages:
+        return []
+    *others, last = messages
+    ids = [message.id for message in others]
+    after = ids.index(last.parent) + 1 if last.parent in ids else 0
+    place = next((place for place in range(after, len(ids)) if ids[place] > last.id), len(ids))
+    return [*others[:place], last, *others[place:]]
 
 
 def _patiently(read: Callable[[], Any]) -> Any:

@@ -113,15 +113,13 @@ def _stored(store: Store, user_id: str, chat: Chat, name: str, places: Places, s
 def _created(store: Store, user_id: str, conversation_id: str, chat: Chat, project_id: int) -> Conversation:
     times = [message.timestamp for message in chat.messages if message.timestamp]
     created_at = chat.created_at or min(times, default=chat.updated_at) or None
-    made = store.create(
+    return store.create(
         conversation_id,
         user_id,
         messages=chat.messages,
+        shown=chat.shown or None,
         created_at=created_at,
         updated_at=chat.updated_at or max(times, default=created_at),
         project_id=project_id,
         **{name: value for name, value in chat.fields.items() if name in SETTABLE},
     )
-    if chat.shown != len(chat.messages):
-        made = store.choose(conversation_id, store.everything(conversation_id)[chat.shown - 1].id)
-    return made

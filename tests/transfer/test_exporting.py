@@ -56,11 +56,16 @@ def test_round_trip_is_lossless(make: Make) -> None:
     assert {m.content for m in there.store.messages("b")} == {"?", "one"}
 
 
+@pytest.fixture
+def pair(make: Make) -> tuple[Place, Place]:
+    return make(), make()
+
+
 @given(moves, st.integers(0, 11))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_any_branches_come_back(make: Make, steps: Any, choice: int) -> None:
+def test_any_branches_come_back(pair: tuple[Place, Place], steps: Any, choice: int) -> None:
     """Whatever was said, regenerated and edited, and whichever branch is shown."""
-    here, there = make(), make()
+    here, there = pair
     here.store.create("c", LOCAL_USER)
     ids: list[int] = []
     for role, content, back, more in steps:
@@ -148,7 +153,7 @@ def test_markdown_is_for_reading(place: Place) -> None:
     assert "## Assistant (m), " in page
     assert "one" in page
     assert "two" not in page
-    second = place.store.everything("b")[-1]
+    second = max(place.store.everything("b"), key=lambda message: message.id)
     place.store.choose("b", second.id)
     page = b"".join(place.transfer.export(LOCAL_USER, "markdown", "b").pieces).decode()
     assert "<details><summary>Reasoning</summary>\n\nhm\n\n</details>\n\ntwo\n\n*(incomplete: e)*" in page

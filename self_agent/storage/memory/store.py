@@ -30,6 +30,7 @@ from self_agent.storage.rows import (
     from_rows,
     hidden,
     numbered,
+    place_of,
     positions_wanted,
 )
 from self_agent.storage.shelves import of_those
@@ -74,6 +75,7 @@ class MemoryStore(Store):
         user_id: str,
         *,
         messages: Sequence[Message] = (),
+        shown: int | None = None,
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
@@ -87,6 +89,8 @@ class MemoryStore(Store):
         clock.not_before(made.updated_at)
         record = Record(made)
         record.add(from_rows(fill(numbered(messages, made.number), made.number, 1)))
+        if shown is not None:
+            record.end = place_of(shown, messages)
         self._records[conversation_id] = record
         return record.refresh(updated_at=max([made.updated_at, *(m.timestamp for m in record.messages)]))
 
