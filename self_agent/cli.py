@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -87,13 +88,14 @@ def import_files(paths: tuple[Path, ...], user: str) -> None:
     """
     parts = _parts()
     outcomes: list[Outcome] = []
+    parts.store.ready()  # or it says now why it cannot be opened
     try:
         with click.progressbar(length=sum(map(_size, paths)), label="importing", file=sys.stderr) as bar:
             for path in paths:
                 try:
                     for source in _sources(path):
                         outcomes += parts.transfer.take_in(user, _chunks(source, bar.update))
-                except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+                except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
                     outcomes.append(Outcome(path.name, "failed", f"it cannot be read: {error}"))
     finally:
         for outcome in outcomes:
@@ -157,6 +159,7 @@ def _chunks(file: IO[bytes], step: Callable[[int], object]) -> Iterator[bytes]:
 def export(user: str, form: str, conversation: str | None, target: Path | None) -> None:
     """Write all chats, or one, to TARGET, or to standard output. The server must be stopped, or be asked itself."""
     parts = _parts()
+    parts.store.ready()  # or it says now why it cannot be opened
     try:
         found = parts.transfer.export(user, form, conversation)
         if target is None:

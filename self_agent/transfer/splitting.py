@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 LONGEST = 64 << 20  # bytes of one chat; parsed it takes a few times as much
 
-_OUTSIDE = re.compile(rb'["\[\]{}]')
+_OUTSIDE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)  # a whole string at once, where it is there
 _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)  # of a string, up to its end or that of the bytes
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
 _BETWEEN = b" \t\r\n,"  # what may stand between chats
@@ -63,12 +63,16 @@ class _Splitter:
             found = _INSIDE.match(buffer, self._at)
             self._at = found.end() if found else len(buffer)
             return self._at < len(buffer) and buffer[self._at] == _QUOTE[0]  # else half an escape
-        next_one = _OUTSIDE.search(buffer, self._at)
-        place = next_one.start() if next_one else len(buffer)
-        if self._start is None and not self._is_nonsense and not self._in_string:
-            self._is_nonsense = bool(buffer[self._at : place].strip(_BETWEEN + _MARK))
-        self._at = place
-        return next_one is not None
+        search, place = _OUTSIDE.search, self._at
+        found = search(buffer, place)
+        while found is not None and found.end() - found.start() > 1:
+            place = found.end()
+            found = search(buffer, place)
+        end = found.start() if found else len(buffer)
+        if self._start is None and not self._is_nonsense:
+            self._is_nonsense = bool(buffer[self._at : end].strip(_BETWEEN + _MARK))
+        self._at = end
+        return found is not None
 
     def _step(self) -> bytes | Flaw | None:
         """Take the byte that counts; return a chat that it ends."""

@@ -105,8 +105,7 @@ def test_body_has_a_limit_of_its_own(make_app: MakeApp) -> None:
         "/api/v1/import",
         method="POST",
         headers=JSON,
-        input_stream=Chunks(),
-        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+        environ_overrides={"wsgi.input": Chunks(), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
     )
     assert answer.status_code == 413
     assert client.post("/api/v1/conversations/demo/messages", json={"content": "x" * 2000}).status_code == 413
@@ -129,8 +128,7 @@ def test_half_a_request(client: FlaskClient) -> None:
         "/api/v1/import",
         method="POST",
         headers=JSON,
-        input_stream=Broken(),
-        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+        environ_overrides={"wsgi.input": Broken(), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
     )
     assert answer.status_code == 400
     report: Any = client.post("/api/v1/import", data=data, headers=JSON).json

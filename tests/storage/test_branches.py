@@ -306,7 +306,7 @@ def test_created_with_any_branch_shown(reopen: Open) -> None:
     ]
     made = store.create("c", "u", messages=rows, shown=2)
     assert (made.summary, shown(store)) == ("a", "q a")
-    assert list(store.siblings("c").values())[0] == sorted(m.id for m in store.everything("c") if m.role != "user")
+    assert next(iter(store.siblings("c").values())) == sorted(m.id for m in store.everything("c") if m.role != "user")
     with pytest.raises(ValueError, match="9"):
         store.create("d", "u", messages=rows, shown=9)
     assert store.get("d") is None
