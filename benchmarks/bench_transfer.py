@@ -45,7 +45,9 @@ def rows(megabytes: int = MEGABYTES) -> Iterator[Row]:
         ):
             seconds, mebibytes = measured(step, data, source)
             yield Row(what, f"{seconds:.1f} s", note(seconds, megabytes))
-            yield Row("… memory of the process", f"{mebibytes:.0f} MiB", goal=f"≤ {most} MiB", reached=mebibytes <= most)
+            yield Row(
+                "… memory of the process", f"{mebibytes:.0f} MiB", goal=f"≤ {most} MiB", reached=mebibytes <= most
+            )
 
 
 def note(seconds: float, megabytes: int) -> str:

@@ -19,9 +19,8 @@ def states(outcomes: list[Outcome]) -> list[str]:
 
 
 def shown(place: Place) -> list[tuple[str, str]]:
-    [conversation] = place.store.conversations(LOCAL_USER).items or [None]
-    assert conversation
-    return [(message.role, message.content) for message in place.store.messages(conversation.id)]
+    messages = place.store.messages(place.only()["conversation_id"])
+    return [(message.role, message.content) for message in messages]
 
 
 # --- ChatGPT
