@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-LONGEST = 64 << 20  # bytes of one chat; parsed it takes a few times as much
+LONGEST = 32 << 20  # bytes of one chat; parsed it takes up to ten times as much
 
 _OUTSIDE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)  # a whole string at once, where it is there
 _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)  # of a string, up to its end or that of the bytes
