@@ -147,7 +147,7 @@ def _describe_request(operation: dict[str, Any], hints: dict[str, Any], example:
         elif "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
             [parameter["schema"]] = [kind for kind in parameter["schema"]["anyOf"] if kind != {"type": "null"}]
     if example is not None:
-        schema = {"type": "array", "items": {"type": "object"}}
+        schema = {"description": "A list of chats, or one chat."}  # what is none is reported, each by itself
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": example}},

@@ -49,6 +49,9 @@ def test_round_trip_is_lossless(make: Make) -> None:
     here, there = make(), make()
     filled(here)
     exported = here.export()
+    [branched] = [chat for chat in json.loads(exported) if chat["conversation_id"] == "b"]
+    contents = [row["content"] for row in branched["messages"]]
+    assert (contents, branched["shown"]) == (["?", "one", "two"], 2)  # those that stand for one another, in their order
     outcomes = there.take_in(exported, size=11)
     assert [outcome.state for outcome in outcomes] == ["imported"] * 3
     assert there.chats() == sorted(json.loads(exported), key=lambda chat: chat["updated_at"], reverse=True)
