@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,42 +12,49 @@ from typing import Any, TypeVar
 
 from core import clock
 from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
-from self_agent.models import Conversation, Message, Page, Project, Shelf, id_at, number_of
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, ShelfChange, Store
+from self_agent.models import Conversation, Message, Page, id_at, number_of
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change
 from self_agent.storage.json_files import opening, reading, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
+from self_agent.storage.json_files.deleted import Deleted
 from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import PROJECT, Entry, with_header
+from self_agent.storage.json_files.entry import Entry, wanted, with_header
 from self_agent.storage.json_files.folder import Folder
+from self_agent.storage.json_files.grouping import Grouping
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.shelves import Shelves
-from self_agent.storage.rows import check_settable, hidden
-from self_agent.storage.shelves import of_those
+from self_agent.storage.rows import check_settable, hidden, is_as_expected
+from self_agent.storage.shelves import MarkIndex
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+SWEEP_SECONDS = 86_400.0
 SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
 
 
-class JsonFileStore(Store):
+class JsonFileStore(Grouping):
     """Keeps each conversation in one JSON document that is appended to in place.
 
     Opening takes the lock and returns; the documents are read by a thread, and other methods wait for it.
     Raises StartupError when the folder cannot be written or another process owns it.
     """
 
-    def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
+    def __init__(self, folder: Path, *, lock_timeout: float = 5.0, keep_days: float | None = None) -> None:
+        """`keep_days`: how long what is deleted can be restored; None is for ever."""
         self._folder = Folder(folder)
         self._folder.own(lock_timeout)
         self._catalog = Catalog()
         self._projects = Projects(self._folder.projects)
         self._shelves = Shelves(self._folder.shelves)
         self._documents = Documents(self._folder, self._catalog, self._projects)
+        self._deleted = Deleted(self._documents)
         self._checkpoints = Checkpoints(self._folder)
+        self._marks = MarkIndex()
+        self._keep_days = keep_days
         self._loaded = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -56,11 +64,12 @@ class JsonFileStore(Store):
         self._thread.start()
 
     def _run(self) -> None:
-        """Open the folder, then save a snapshot now and then."""
+        """Open the folder; then now and then save a snapshot, and once a day sweep away what was deleted long ago."""
         try:
             self._shelves.load(self._documents.foreign.quarantine)
             self._catalog.raise_numbers(self._shelves.last_number)
             opening.open_folder(self._documents, self._checkpoints)
+            self._deleted.load()
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -68,8 +77,20 @@ class JsonFileStore(Store):
             self._refusal = f"The data folder could not be opened: {reason}"
         finally:
             self._loaded.set()
+        self._sweep()
         while not self._closing.wait(SNAPSHOT_SECONDS):
             self._save_snapshot()
+            if time.monotonic() - self._swept > SWEEP_SECONDS:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        self._swept = time.monotonic()
+        if self._keep_days is None or not self._is_usable:
+            return
+        try:
+            self.sweep(clock.days_ago(self._keep_days))
+        except StorageError as error:
+            log.warning("what was deleted long ago is still there: %s", error.message)
 
     def _save_snapshot(self) -> None:
         if not self._catalog.is_dirty:
@@ -122,16 +143,25 @@ class JsonFileStore(Store):
         return entry.conversation() if entry else None
 
     def conversations(
-        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+        self,
+        user_id: str,
+        *,
+        project_id: int | None = None,
+        archived: bool | None = False,
+        matching: str = "",
+        offset: int = 0,
+        limit: int | None = None,
     ) -> Page[Conversation]:
-        return self._opened(self._catalog).page(user_id, project_id, offset, limit)
+        return self._opened(self._catalog).page(user_id, archived, wanted(project_id, matching), offset, limit)
 
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+    def update(self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, **changes: Any) -> Conversation:
         check_settable(changes)
         now = clock.now()
         header = {ON_DISK[name]: value for name, value in changes.items()}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
+            if not is_as_expected(entry.conversation(), expect):
+                return entry.conversation()
             later = max(now, entry.updated_at)
             pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
@@ -142,9 +172,17 @@ class JsonFileStore(Store):
 
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         entry = self._entry(conversation_id)
-        self._documents.remove(entry, {"is_deleted": True, "deleted_at": clock.now()} if keep else None)
+        self._deleted.remove(entry, keep=keep)
         self._checkpoints.discard(conversation_id)
         return entry.count
+
+    def restore(self, user_id: str, conversation_id: str, *, since: str = "") -> Conversation:
+        entry = self._opened(self._deleted).restore(user_id, conversation_id, since)
+        self._leave_gone_project(entry)
+        return entry.conversation()
+
+    def sweep(self, before: str) -> int:
+        return self._opened(self._deleted).sweep(before)
 
     # --- messages
 
@@ -207,48 +245,6 @@ class JsonFileStore(Store):
 
     def discard_checkpoint(self, conversation_id: str) -> None:
         self._opened(self._checkpoints).discard(conversation_id)
-
-    # --- projects
-
-    def create_project(self, user_id: str, name: str) -> Project:
-        return self._opened(self._projects).create(user_id, name)
-
-    def projects(self, user_id: str) -> list[Project]:
-        return self._opened(self._projects).of_user(user_id)
-
-    def project(self, project_id: int) -> Project | None:
-        return self._opened(self._projects).get(project_id)
-
-    def rename_project(self, project_id: int, name: str) -> Project:
-        return self._opened(self._projects).rename(project_id, name)
-
-    def delete_project(self, project_id: int) -> None:
-        self._opened(self._projects).delete(project_id)
-        self._catalog.leave_project(project_id)
-
-    def _leave_gone_project(self, entry: Entry) -> None:
-        """Undo a move into a project that was deleted meanwhile.
-
-        A deletion takes the project away first and its conversations out of it then: one of us sees the other.
-        """
-        project_id = entry.settable[PROJECT]
-        if self._projects.is_gone(project_id):
-            self._catalog.leave_project(project_id)
-
-    # --- shelves
-
-    def shelf(self, user_id: str) -> Shelf:
-        return self._of_those(user_id, self._opened(self._shelves).get(user_id))
-
-    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
-        return self._opened(self._shelves).change(user_id, lambda shelf: change(self._of_those(user_id, shelf)))
-
-    def _of_those(self, user_id: str, shelf: Shelf) -> Shelf:
-        def is_there(number: int) -> bool:
-            entry = self._catalog.by_number(number)
-            return entry is not None and entry.user_id == user_id
-
-        return of_those(shelf, is_there)
 
     # --- the store itself
 
