@@ -54,7 +54,12 @@ def create_app(
     store = store or open_store(settings)
     turns = Turns(store, most=settings.max_reply_bytes)
     use_cases = Conversations(
-        store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
+        store,
+        turns,
+        provider,
+        system_prompt=settings.system_prompt,
+        context_tokens=settings.context_tokens,
+        keep_deleted_days=settings.keep_deleted_days,
     )
     parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
     install_health(app, parts)

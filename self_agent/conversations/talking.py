@@ -22,9 +22,16 @@ class Talking(Finding):
     """What asks the model."""
 
     def __init__(
-        self, store: Store, turns: Turns, provider: Provider, *, system_prompt: str = "", context_tokens: int = 0
+        self,
+        store: Store,
+        turns: Turns,
+        provider: Provider,
+        *,
+        system_prompt: str = "",
+        context_tokens: int = 0,
+        keep_deleted_days: int = 30,
     ) -> None:
-        super().__init__(store, turns)
+        super().__init__(store, turns, keep_deleted_days=keep_deleted_days)
         self._provider = provider
         self._default_model = DefaultModel(provider)
         self._system_prompt = system_prompt

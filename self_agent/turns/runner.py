@@ -93,6 +93,11 @@ class Turns:
             queue = self._queues.get(conversation_id)
             return queue[0][0] if queue else None
 
+    def answering(self, conversation_ids: Iterable[str]) -> set[str]:
+        """Return those of these conversations in which a turn is running or waiting now."""
+        with self._lock:
+            return {conversation_id for conversation_id in conversation_ids if conversation_id in self._queues}
+
     def find(self, turn_id: str) -> Turn | None:
         """Return the running or waiting turn with this id, or None."""
         return next((turn for turn in self._all() if turn.id == turn_id), None)
