@@ -71,8 +71,9 @@ def with_kept(shelf: Shelf, before: Shelf, is_kept: Callable[[int], bool]) -> Sh
 
 
 def _folder_with_kept(folder: Folder, before: Folder, is_kept: Callable[[int], bool]) -> Folder:
-    kept = {name: number for name, number in before.conversations.items() if is_kept(number)}
-    if not kept:
+    now = folder.conversations
+    hidden = {name: n for name, n in before.conversations.items() if is_kept(n) and name not in now}
+    if not hidden:
         return folder
-    there = {name: n for name, n in before.conversations.items() if name in kept or name in folder.conversations}
-    return replace(folder, conversations={**there, **folder.conversations})
+    there = {name: n for name, n in before.conversations.items() if name in hidden or now.get(name) == n}
+    return replace(folder, conversations={**there, **now})

@@ -36,6 +36,7 @@ WAY = Way(
     title=lambda c, cid: c.ask("GET", f"{POE}/{cid}")["name"],
     rename=lambda c, cid, name: c.ask("PUT", f"{POE}/{cid}", {"name": name}),
     envelope=frozenset({"detail"}),
+    fields={"status": 0},
     empty=frozenset({"/v1/models/<path:model>"}),
 )
 
