@@ -19,7 +19,7 @@ from core.errors import Conflict, NotFound, StorageBusy, StorageError, StorageFu
 from self_agent import storage
 from self_agent.models import Message
 from self_agent.storage.json_files import JsonFileStore
-from self_agent.storage.json_files import store as module
+from self_agent.storage.json_files import opened as module
 from tests.storage.conftest import Refusing, age
 
 Open = Callable[[], JsonFileStore]

@@ -23,7 +23,9 @@ def filled(store: Store, name: str = "c", user_id: str = "u") -> None:
     store.create(name, user_id, title="标题", model="m", system_prompt="s", pinned=True, archived=True)
     store.append(name, Message("user", "你好"), Message("assistant", "hidden"), Message("user", "again"))
     store.hide([store.messages(name)[1].id])
-    reply = replace(full_message(0), id=store.reserve(name), is_deleted=False)
+    question = store.messages(name)[0]
+    store.append(name, Message("user", "edited", parent=question.id))  # another branch
+    reply = replace(full_message(0, question.id), id=store.reserve(name), is_deleted=False)
     store.append(name, replace(reply, timestamp=clock.now()))
 
 
@@ -42,7 +44,8 @@ def rest(store: Store) -> None:
 def everything(store: Store) -> Any:
     shelf = store.shelf("u")
     marks = [(f.id, list(f.conversations.items())) for f in shelf.folders if f.id != "g"]
-    return store.get("c"), store.messages("c"), marks, shelf.tags, store.conversations("u", archived=None)
+    messages = store.messages("c") + store.everything("c")
+    return store.get("c"), messages, marks, shelf.tags, store.conversations("u", archived=None)
 
 
 def test_restored_is_as_it_was(store: Store) -> None:
@@ -59,7 +62,7 @@ def test_restored_is_as_it_was(store: Store) -> None:
     assert store.restore("u", "c") == before[0]
     assert everything(store) == before
     [message] = store.append("c", Message("user", "goes on"))
-    assert message.id > before[1][-1].id
+    assert message.id > max(each.id for each in before[1])
     with pytest.raises(NotFound):
         store.restore("u", "c")
 

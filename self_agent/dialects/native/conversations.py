@@ -17,14 +17,15 @@ from self_agent.dialects.native.answers import (
     Data,
     Deleted,
     Detail,
+    FullDetail,
     FullHeading,
     Headings,
     Ids,
     Meta,
 )
-from self_agent.dialects.native.rendering import full_heading, full_headings, heading, shown
+from self_agent.dialects.native.rendering import full, full_heading, full_headings, heading, shown
 from self_agent.document import Asks
-from self_agent.models import MAX_TITLE, check_id
+from self_agent.models import MAX_ID, MAX_TITLE, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
 
 ROOT = "/api/v1/conversations"
@@ -48,10 +49,12 @@ class DeleteQuery(Query):
 
 
 class DetailQuery(Query):
-    """A page of a conversation's messages."""
+    """A page of a conversation's messages; in the `full` view the last ones, or the last before one."""
 
     page: int = Field(1, ge=1, le=MAX_PAGE)
     size: int = Field(100, ge=1, le=500)
+    view: Literal["document", "full"] = "document"
+    before: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class ChangeBody(Body):
@@ -86,9 +89,11 @@ def list_ids(query: ListQuery) -> Json[Ids | Headings]:
 
 @blueprint.get(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
-def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail]]:
+def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail | FullDetail]]:
     """Return a conversation and a page of its messages; an unknown one is empty."""
     try:
+        if query.view == "full" or query.before is not None:
+            return json_response({"data": _full(conversation_id, query)})
         conversation, messages = conversations.read(user(), conversation_id, query.page, query.size)
     except NotFound:
         return json_response({"data": _unknown(conversation_id, query)})
@@ -162,6 +167,22 @@ def set_config(conversation_id: str, json: ConfigBody) -> Json[Data[Config]]:
 def models() -> Asks[Json[Data[list[str]]]]:
     """List the names of the models that can be asked for."""
     return json_response({"data": conversations.models()})
+
+
+def _full(conversation_id: str, query: DetailQuery) -> FullDetail:
+    found = conversations.page_before(user(), conversation_id, query.size, query.before)
+    conversation, messages, siblings = found
+    return {
+        **heading(conversation),
+        "system_prompt": conversation.system_prompt,
+        "messages": [full(message, siblings) for message in messages],
+        "meta": {
+            "size": query.size,
+            "total": conversation.count,
+            "has_more": bool(messages and messages[0].parent),
+        },
+        "config": {"model": conversations.model_of(conversation)},
+    }
 
 
 def _unknown(conversation_id: str, query: DetailQuery) -> Detail:
