@@ -95,7 +95,7 @@ def wanted(project_id: int | None, matching: str) -> Wanted | None:
     def is_wanted(entry: Entry) -> bool:
         if project_id is not None and entry.settable[PROJECT] != project_id:
             return False
-        return not words or is_match(words, entry.settable[TITLE], unpack(entry.texts)[1])
+        return not words or is_match(words, entry.settable[TITLE], _first(entry.texts))
 
     return is_wanted
 
@@ -120,6 +120,10 @@ def unpack(texts: str) -> tuple[str, str, str]:
     """Return what `pack` was given."""
     middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
     return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
+
+
+def _first(texts: str) -> str:
+    return texts[TIMESTAMP_LENGTH + 1 : TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])]
 
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
