@@ -35,6 +35,7 @@ class Listening(Body):
         """Send what happens from a position on; the ring was opened for this connection."""
         self._feed, self._ring = feed, ring
         self._follower = Follower(ring, CHANGES, self, position=position, ends=False)
+        self.deadline = self.next_deadline()
         self.start()
         self._follower.start()
         if self.hub.is_closed:

@@ -176,10 +176,10 @@ def test_server_stops_cleanly(hub: Hub, feed: Feed) -> None:
 
 
 def test_token_that_expires_ends_stream(hub: Hub, feed: Feed) -> None:
-    """What happens afterwards is not told."""
+    """Nothing is told to who is nobody any more."""
     listener = Listener(hub, feed, expires=time.time() + 0.05)
     assert content(listener.received()).replace(b": ping\n\n", b"") == b""
-    told(feed, 1)
+    assert listener.ended.wait(WAIT)
     assert listener.is_usable
     until(lambda: feed._rings["ada"].listeners == 0)
 
