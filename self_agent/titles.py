@@ -135,7 +135,8 @@ class Titles:
             if not cancel.cancelled:
                 log.warning("chat %s got no title: the model's answer has none in it", found.id)
             return
-        named = self._store.update(found.id, title=title, expect={"title": None, "number": found.number})
+        expected = {"title": None, "number": found.number}
+        named = self._store.update(found.id, title=title, moves=False, expect=expected)
         if named.title == title:
             self._told(wanted.user_id, Change("changed", found.id, found.number))
 
@@ -182,9 +183,8 @@ def title_in(answer: str) -> str | None:
         while title != before:  # **Title:** "…" has one thing around the other
             before = title
             title = _LEADING.sub("", title, count=1) if _LEADING.match(title) else title
-            title = title.strip(_QUOTES + " ")
+            title = title.rstrip(".。 ").strip(_QUOTES + " ")
             title = title[label.end() :] if (label := _LABEL.match(title)) else title
-        title = title.rstrip(".。 ")
         if any(char.isalnum() for char in title):
             return title if len(title) <= LONGEST else _cut(title)
     return None
