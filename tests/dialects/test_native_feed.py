@@ -16,6 +16,7 @@ from self_agent import parts_of
 from self_agent.events import KINDS, Change
 from self_agent.feed import Ring
 from self_agent.models import LOCAL_USER, Message
+from self_agent.turns.turn import Turn
 from tests.conftest import MakeApp
 from tests.dialects.ways import Client, Way, all_ways
 
@@ -148,6 +149,39 @@ def test_every_end_of_a_reply_is_told(make_app: MakeApp) -> None:
     parts.store.delete("c")
     gone = parts.turns.submit("local", "c", Message("user", "hi"), lambda *_: iter(()))
     gone.wait_over()
+    assert heard.next() == []
+
+
+def test_branches_are_heard(make_app: MakeApp) -> None:
+    """Another branch is a change, a fork a new chat, a question answered again an answer."""
+    app = make_app()
+    service, heard = parts_of(app).conversations, Heard(app)
+    reply = service.send("local", "c", "hi", new={}).wait().message
+    assert reply is not None
+    heard.next()
+    service.regenerate("local", "c", reply.id).wait()
+    assert heard.next() == [("answering", "c"), ("answered", "c")]
+    service.choose("local", "c", reply.id)
+    service.fork("local", "c", reply.id, "d")
+    assert heard.next() == [("changed", "c"), ("created", "d")]
+
+
+def test_stop_before_the_beginning_tells_no_answer(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that is answered again can be stopped before it is asked: nobody is left to think that it answers."""
+    app = make_app()
+    parts = parts_of(app)
+    reply = parts.conversations.send("local", "c", "hi", new={}).wait().message
+    assert reply is not None
+    heard = Heard(app)
+    begun = parts.turns._begun
+
+    def slow(turn: Turn, new: Any) -> Any:
+        found = begun(turn, new)
+        parts.turns.stop(turn)
+        return found
+
+    monkeypatch.setattr(parts.turns, "_begun", slow)
+    parts.conversations.regenerate("local", "c", reply.id)
     assert heard.next() == []
 
 
