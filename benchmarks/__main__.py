@@ -1,6 +1,6 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [http] [sends] [streams] [feed] [relay_provider] [peers] [--file docs/performance.md]
+    python -m benchmarks [writes] [store] [http] [sends] [streams] [feed] [relay_provider] [peers] [--file FILE]
 
 Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
 stay, and so does all that is outside the markers. The pictures are drawn from the rows of the tables they stand under.

@@ -1,4 +1,4 @@
-"""The live list: how late, and at which cost, does a change reach a thousand who listen; and what do sends notice of it.
+"""The live list: how late, and at which cost, a change reaches a thousand who listen, and what sends notice of it.
 
     python -m benchmarks.bench_feed [--listeners 1000] [--changes 100]
 
