@@ -60,7 +60,7 @@ class Ring:
         """
         found = _POSITION.fullmatch(after)
         with self.lock:
-            if found and found[1] == self._name and self._first() <= int(found[2]) <= self.length:
+            if found and found[1] == self._name and int(found[2]) <= self.length:
                 return int(found[2]), ()
             return self.length, [self._reset()]
 
