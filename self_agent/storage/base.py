@@ -98,8 +98,14 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `models.SETTABLE`; `updated_at` becomes now. A project that was deleted is none."""
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
+        """Set any of `models.SETTABLE`; `updated_at` becomes now, unless `moves` is False.
+
+        A project that was deleted is none. Where the conversation has another value than `expect` says in any of its
+        fields, nothing changes. Returns it as it is afterwards, either way.
+        """
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:

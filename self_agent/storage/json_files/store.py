@@ -15,7 +15,7 @@ from self_agent.storage.json_files import reading, rewriting
 from self_agent.storage.json_files.entry import Entry, with_header
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.opened import Opened
-from self_agent.storage.rows import check_settable, hidden
+from self_agent.storage.rows import check_settable, hidden, is_as_expected
 
 T = TypeVar("T")
 
@@ -75,13 +75,17 @@ class JsonFileStore(Opened):
     ) -> Page[Conversation]:
         return self._opened(self._catalog).page(user_id, project_id, offset, limit)
 
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         now = clock.now()
         header = {ON_DISK[name]: value for name, value in changes.items()}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            later = max(now, entry.updated_at)
+            if not is_as_expected(entry.conversation(), expect):
+                return entry.conversation()
+            later = max(now, entry.updated_at) if moves else entry.updated_at
             pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
             self._leave_gone_project(entry)

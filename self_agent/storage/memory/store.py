@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from itertools import count
@@ -29,6 +29,7 @@ from self_agent.storage.rows import (
     fill,
     from_rows,
     hidden,
+    is_as_expected,
     numbered,
     positions_wanted,
 )
@@ -110,10 +111,15 @@ class MemoryStore(Store):
         return Page(found[offset : None if limit is None else offset + limit], len(found))
 
     @_locked
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         record, changes = self._record(conversation_id), self._without_gone(changes)
-        return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
+        if not is_as_expected(record.conversation, expect):
+            return record.conversation
+        before = record.conversation.updated_at
+        return record.refresh(**changes, updated_at=max(clock.now(), before) if moves else before)
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
