@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LONGEST = 80  # characters of a title
 EXCERPT = 1000  # characters of the question, and of the reply, that the model is shown
 EARLY = 10  # messages in which the first whole reply is looked for
-WAITING = 100  # chats that may wait for a title; one more goes without
+WAITING = 100  # chats that may wait for a title; of more the oldest go without
 SECONDS = 60.0  # for an answer
 TOO_MUCH = 20_000  # characters of an answer, reasoning included: what says so much is not going to be a title
 INSTRUCTIONS = (
@@ -74,8 +74,7 @@ class Titles:
                 asking = None if self._provider.has_room else self._asking
             else:
                 self._answering = max(0, self._answering - 1)
-                if len(self._wanted) < WAITING:
-                    self._wanted.append(Wanted(user_id, change.conversation_id, change.number))
+                self._wanted.append(Wanted(user_id, change.conversation_id, change.number))
                 self._start()
             self._changed.notify_all()
         if asking is not None:
