@@ -1,10 +1,10 @@
-"""The live list: how late, and at which cost, a change reaches a thousand who listen, and what sends notice of it.
+"""The live list: how late, and at which cost, a change reaches a thousand who listen.
 
     python -m benchmarks.bench_feed [--listeners 1000] [--changes 100]
 
 One user, as many connections to `/api/v1/events`, all read by this process; a chat is renamed, and the next time when
 all have heard of it. The lag is counted from the renaming's request, so what it takes to store that is in it, and this
-client's own share. Then sends, one after the other, with the listeners and without. Linux only.
+client's own share. Linux only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import resource
 import select
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ from benchmarks.table import Row, show
 
 PATIENCE = 30.0  # seconds for all to hear
 REQUEST = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SENDS = 100
 
 
 class Listeners:
@@ -69,16 +67,6 @@ def ask(client: http.client.HTTPConnection, method: str, path: str, body: dict[s
     assert answer.status == 200, text
 
 
-def sends(client: http.client.HTTPConnection) -> float:
-    """Return the median milliseconds of a send."""
-    taken = []
-    for number in range(SENDS):
-        began = time.perf_counter()
-        ask(client, "POST", f"/c{number}/messages", {"content": "hi"})
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken) * 1000
-
-
 def renamings(server: Running, client: http.client.HTTPConnection, changes: int, listeners: Listeners | None) -> float:
     """Rename a chat so often; return the server's processor seconds, and have all listeners hear it in between."""
     lags.clear()
@@ -100,7 +88,7 @@ def measure(server: Running, count: int, changes: int) -> Iterator[Row]:
     ask(client, "POST", "/c/messages", {"content": "hi"})
     worker = process.family(server.pid)[-1:]
     renamings(server, client, 10, None)
-    alone, quiet = renamings(server, client, changes, None), sends(client)
+    alone = renamings(server, client, changes, None)
     memory = process.memory_of(worker)
     listeners = Listeners(server.port, count)
     per = (process.memory_of(worker) - memory) * 1024 / count
@@ -116,9 +104,6 @@ def measure(server: Running, count: int, changes: int) -> Iterator[Row]:
     cost = (spent - alone) / changes
     yield Row("… server's processor time a change, and a listener", f"{cost * 1e3:.1f} ms, {cost / count * 1e6:.1f} µs")
     yield Row("… threads of the worker; memory a listener", f"{threads}; {per:.1f} KiB")
-    busy = sends(client)
-    beside = f"{quiet:.1f} ms without listeners"
-    yield Row("… a send meanwhile, median", f"{busy:.1f} ms", beside, f"{busy / quiet:.2f}")
     listeners.close()
 
 
