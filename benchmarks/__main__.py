@@ -25,6 +25,7 @@ TITLES = {  # by the name of the module; in the order in which they are run and 
     "writes": "Durable writes (`bench_writes`)",
     "store": "Reads, lists and the start of the store (`bench_store`)",
     "branches": "Branches (`bench_branches`)",
+    "lists": "Lists over HTTP (`bench_lists`)",
     "http": "Over HTTP (`bench_http`)",
     "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",

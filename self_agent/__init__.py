@@ -66,6 +66,7 @@ def create_app(
         system_prompt=settings.system_prompt,
         context_tokens=settings.context_tokens,
         tell=feed.tell,
+        keep_deleted_days=settings.keep_deleted_days,
     )
     shelves = Shelves(store, use_cases, feed.tell)
     parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, shelves, feed, titles)

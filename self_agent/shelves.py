@@ -7,7 +7,7 @@ way, is out of every folder and without tags: see `storage.shelves`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from core import clock
@@ -16,9 +16,13 @@ from self_agent.conversations import Conversations
 from self_agent.events import Change, Tell, unheard
 from self_agent.models import Folder, Shelf, Tag, check_id
 from self_agent.storage.base import Store
+from self_agent.storage.shelves import Marks
+
+__all__ = ["Marks", "Shelves"]
 
 DEFAULT = "default"
 DEFAULT_NAME = "默认收藏夹"
+NO_MARKS = Marks()
 MAX_LENGTH = 500  # characters of a name or a tag
 MAX_FOLDERS = MAX_TAGS = 10_000  # of a user: all of them are shown at once
 
@@ -101,6 +105,10 @@ class Shelves:
         wanted = conversation_id and check_id(conversation_id)
         tags = self._store.shelf(user_id).tags
         return [tag for tag in tags if wanted is None or tag.conversation_id == wanted]
+
+    def marks(self, user_id: str) -> Mapping[int, Marks]:
+        """Return the folders and tags of conversations by number; see Store.marks."""
+        return self._store.marks(user_id)
 
     def add_tag(self, user_id: str, conversation_id: str, text: str) -> Tag:
         """Give a conversation a tag, and return it, or the one it has with this text."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from core import clock
-from core.errors import Conflict, InvalidRequest
+from core.errors import AppError, Conflict, InvalidRequest, NotFound
 from self_agent.conversations.finding import Finding, checked, owned
 from self_agent.models import MAX_POSITION, ROLES, Conversation, Message, check_id, check_title, number_of
 
@@ -32,7 +32,7 @@ class Changing(Finding):
     def update(
         self, user_id: str, conversation_id: str, changes: Mapping[str, Any], *, create: bool = False
     ) -> Conversation:
-        """Set any of `title`, `system_prompt`, `model`, `project_id`.
+        """Set any of `title`, `system_prompt`, `model`, `project_id`, `pinned`, `archived`.
 
         With `create` an unknown conversation is made, which no list shows before its first message.
         """
@@ -43,13 +43,39 @@ class Changing(Finding):
         self._check_fields(user_id, changes)
         return self._told("changed", self._store.update(conversation_id, **changes)) if changes else conversation
 
-    def delete(self, user_id: str, conversation_id: str, *, keep: bool = False) -> int:
-        """Delete a conversation, stopping its reply; return how many messages it had. `keep`: see Store.delete."""
+    def delete(self, user_id: str, conversation_id: str, *, keep: bool = True) -> int:
+        """Delete a conversation, stopping its reply; return how many messages it had.
+
+        With `keep` it can be restored as long as KEEP_DELETED_DAYS says.
+        """
         self.stop(user_id, conversation_id)
         found = self.find(user_id, conversation_id)
-        count = self._store.delete(conversation_id, keep=keep)
+        count = self._store.delete(conversation_id, keep=keep and self._keep_deleted_days > 0)
         self._told("deleted", found)
         return count
+
+    def delete_all(self, user_id: str) -> int:
+        """Delete all that a user's lists show, archived ones too, each as `delete` does; return how many there were.
+
+        Raises the first error that there was, when all that can be deleted are.
+        """
+        deleted, failure = 0, None
+        for conversation in self._store.conversations(user_id, archived=None).items:
+            try:
+                self.delete(user_id, conversation.id)
+                deleted += 1
+            except NotFound:  # somebody else was faster
+                continue
+            except AppError as error:
+                failure = failure or error
+        if failure:
+            raise failure
+        return deleted
+
+    def restore(self, user_id: str, conversation_id: str) -> Conversation:
+        """Bring back a conversation that was deleted, the newest one with this id; see Store.restore."""
+        since = clock.days_ago(self._keep_deleted_days)
+        return self._told("changed", self._store.restore(user_id, check_id(conversation_id), since=since))
 
     def edit_message(self, user_id: str, message_id: int, content: str) -> Message:
         """Replace the content of a user's message. Raises InvalidRequest for a message of another role."""

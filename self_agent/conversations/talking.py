@@ -30,9 +30,10 @@ class Talking(Finding):
         *,
         system_prompt: str = "",
         context_tokens: int = 0,
+        keep_deleted_days: int = 30,
         tell: Tell = unheard,
     ) -> None:
-        super().__init__(store, turns, tell)
+        super().__init__(store, turns, keep_deleted_days=keep_deleted_days, tell=tell)
         self._provider = provider
         self._default_model = DefaultModel(provider)
         self._system_prompt = system_prompt

@@ -166,6 +166,19 @@ def test_branches_are_heard(make_app: MakeApp) -> None:
     assert heard.next() == [("changed", "c"), ("created", "d")]
 
 
+def test_restored_and_all_deleted_are_heard(make_app: MakeApp) -> None:
+    """Each of many, and one that comes back."""
+    app = make_app()
+    service, heard = parts_of(app).conversations, Heard(app)
+    for cid in ("a", "b"):
+        service.create("local", cid)
+    heard.next()
+    service.delete_all("local")
+    assert sorted(heard.next()) == [("deleted", "a"), ("deleted", "b")]
+    service.restore("local", "a")
+    assert heard.next() == [("changed", "a")]
+
+
 def test_stop_before_the_beginning_tells_no_answer(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that is answered again can be stopped before it is asked: nobody is left to think that it answers."""
     app = make_app()

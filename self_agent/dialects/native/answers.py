@@ -80,6 +80,42 @@ class Heading(TypedDict):
     updated_at: Time | None
 
 
+class Named(TypedDict):
+    """A project."""
+
+    id: int
+    name: str
+
+
+class Tagged(TypedDict):
+    """A tag of a conversation."""
+
+    id: str
+    tag: str
+
+
+class FullHeading(Heading):
+    """All that a list shows of a conversation; `first_line` is what its first user message begins with."""
+
+    title: str | None
+    first_line: str
+    count: int
+    model: str | None
+    project: Named | None
+    folders: list[str]
+    tags: list[Tagged]
+    pinned: bool
+    archived: bool
+    answering: bool
+
+
+class Headings(TypedDict):
+    """A page of the conversations."""
+
+    data: list[FullHeading]
+    meta: Meta
+
+
 class Detail(Heading):
     """A conversation and a page of its messages."""
 
@@ -119,7 +155,7 @@ class CutOff(Sent):
     incomplete: bool
 
 
-class Changed(Heading):
+class Changed(FullHeading):
     """A conversation, with what can be set."""
 
     system_prompt: str | None
@@ -130,6 +166,12 @@ class Deleted(TypedDict):
     """That it has been deleted."""
 
     success: bool
+
+
+class AllDeleted(Deleted):
+    """How many have been deleted."""
+
+    deleted: int
 
 
 class Stopped(TypedDict):
