@@ -56,6 +56,7 @@ class Settings:
     retries: int = _setting(2, "how often a 429, a 5xx or a refused connection is tried again before the first token")
     context_tokens: int = _setting(0, "tokens that history and reply may take together; 0 is the provider's own")
     system_prompt: str = _setting("", "instructions for every conversation that has none of its own")
+    auto_title: bool = _setting(False, "have the model name each chat after its first reply, unless it has a name")
     local_model: str = _setting("qwen2.5-coder-1.5b", "the embedded model: qwen2.5-coder-1.5b, smollm2-135m or none")
     local_model_path: str = _setting("", "a GGUF file to use as the embedded model instead")
 

@@ -83,6 +83,11 @@ class Conversation:
     summary: str = ""
 
     @property
+    def is_listed(self) -> bool:
+        """Whether lists show it, unless it is a draft whose messages are all hidden again."""
+        return not self.is_draft or self.count > 0
+
+    @property
     def name(self) -> str:
         """The title that was set, else the first characters of the first user message."""
         return self.title or self.first[:NAME_LENGTH]

@@ -26,7 +26,8 @@ class Changing(Finding):
         """
         self._check_fields(user_id, fields)
         made_id = check_id(conversation_id) if conversation_id else str(uuid.uuid4())
-        return self._store.create(made_id, user_id, **fields)
+        made = self._store.create(made_id, user_id, **fields)
+        return made if made.is_draft else self._told("created", made)
 
     def update(
         self, user_id: str, conversation_id: str, changes: Mapping[str, Any], *, create: bool = False
@@ -40,7 +41,7 @@ class Changing(Finding):
                 return self.create(user_id, conversation_id, is_draft=True, **changes)
         conversation = self.find(user_id, conversation_id)
         self._check_fields(user_id, changes)
-        return self._store.update(conversation_id, **changes) if changes else conversation
+        return self._told("changed", self._store.update(conversation_id, **changes)) if changes else conversation
 
     def delete(self, user_id: str, conversation_id: str, *, keep: bool = True) -> int:
         """Delete a conversation, stopping its reply; return how many messages it had.
@@ -48,7 +49,10 @@ class Changing(Finding):
         With `keep` it can be restored as long as KEEP_DELETED_DAYS says.
         """
         self.stop(user_id, conversation_id)
-        return self._store.delete(conversation_id, keep=keep and self._keep_deleted_days > 0)
+        found = self.find(user_id, conversation_id)
+        count = self._store.delete(conversation_id, keep=keep and self._keep_deleted_days > 0)
+        self._told("deleted", found)
+        return count
 
     def delete_all(self, user_id: str) -> int:
         """Delete all that a user's lists show, archived ones too, each as `delete` does; return how many there were.
@@ -71,11 +75,11 @@ class Changing(Finding):
     def restore(self, user_id: str, conversation_id: str) -> Conversation:
         """Bring back a conversation that was deleted, the newest one with this id; see Store.restore."""
         since = clock.days_ago(self._keep_deleted_days)
-        return self._store.restore(user_id, check_id(conversation_id), since=since)
+        return self._told("changed", self._store.restore(user_id, check_id(conversation_id), since=since))
 
     def edit_message(self, user_id: str, message_id: int, content: str) -> Message:
         """Replace the content of a user's message. Raises InvalidRequest for a message of another role."""
-        owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
+        conversation = owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
         checked(content)
 
         def change(message: Message) -> Message:
@@ -83,28 +87,33 @@ class Changing(Finding):
                 raise InvalidRequest("only messages of role user can be edited")
             return replace(message, content=content, edited_at=clock.now())
 
-        return self._store.edit(message_id, change)
+        after = self._store.edit(message_id, change)
+        self._told("changed", conversation)
+        return after
 
     def delete_messages(self, user_id: str, message_ids: list[int]) -> int:
         """Delete messages of one's own; return how many there were. Unknown ids count for nothing."""
-        for number in {number_of(message_id) for message_id in message_ids}:
-            if conversation := self._store.by_number(number):
-                owned(user_id, conversation, "the message")
-        return self._store.hide(message_ids)
+        found = [self._store.by_number(number) for number in {number_of(message_id) for message_id in message_ids}]
+        touched = [owned(user_id, conversation, "the message") for conversation in found if conversation]
+        count = self._store.hide(message_ids)
+        for conversation in touched if count else ():
+            self._told("changed", conversation)
+        return count
 
     def add(self, user_id: str, conversation_id: str, role: str, content: str, **fields: Any) -> Message:
         """Append a message that is not answered; `fields` are further ones of `Message`."""
         if role not in ROLES:
             raise InvalidRequest(f"role must be one of {', '.join(sorted(ROLES))}")
-        self.find(user_id, conversation_id)
+        before = self.find(user_id, conversation_id)
         [message] = self._store.append(conversation_id, Message(role, checked(content), **fields))
+        self._told("changed" if before.is_listed else "created", before)
         return message
 
     def choose(self, user_id: str, conversation_id: str, message_id: int) -> Conversation:
         """Show the branch through a message, to its newest end. Raises Conflict when the conversation is answering."""
         self._member(user_id, conversation_id, message_id)
         with self._turns.held(conversation_id):
-            return self._store.choose(conversation_id, message_id)
+            return self._told("changed", self._store.choose(conversation_id, message_id))
 
     def fork(self, user_id: str, conversation_id: str, message_id: int, new_id: str | None = None) -> Conversation:
         """Make a new conversation of a message and all before it on its branch.
@@ -117,7 +126,7 @@ class Changing(Finding):
         fields = {name: getattr(source, name) for name in KEPT_BY_FORK}
         made_id = check_id(new_id) if new_id else str(uuid.uuid4())
         copies = [replace(message, parent=None) for message in messages]
-        return self._store.create(made_id, user_id, messages=copies, **fields)
+        return self._told("created", self._store.create(made_id, user_id, messages=copies, **fields))
 
     def stop(self, user_id: str, conversation_id: str) -> bool:
         """Stop the reply that is being generated, keeping what there is; False if there was none."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from core.errors import InvalidRequest, NotFound, NotYours
+from self_agent.events import Change, Tell, unheard
 from self_agent.models import SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
 from self_agent.storage.base import Store
 from self_agent.turns.runner import Turns
@@ -22,10 +23,17 @@ class EmptyContent(InvalidRequest):
 class Finding:
     """What only reads; the other use cases stand on it."""
 
-    def __init__(self, store: Store, turns: Turns, *, keep_deleted_days: int = 30) -> None:
+    def __init__(self, store: Store, turns: Turns, *, keep_deleted_days: int = 30, tell: Tell = unheard) -> None:
+        """`tell` is called with every change that is made here."""
         self._store = store
         self._turns = turns
+        self._tell = tell
         self._keep_deleted_days = keep_deleted_days
+
+    def _told(self, kind: str, conversation: Conversation) -> Conversation:
+        """Tell what happened to a conversation, and return it."""
+        self._tell(conversation.user_id, Change(kind, conversation.id, conversation.number))
+        return conversation
 
     def page(
         self, user_id: str, page: int, size: int, *, archived: bool = False, matching: str = ""

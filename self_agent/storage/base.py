@@ -109,11 +109,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def update(self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, **changes: Any) -> Conversation:
-        """Set any of `models.SETTABLE`; `updated_at` becomes now. A project that was deleted is none.
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
+        """Set any of `models.SETTABLE`; `updated_at` becomes now, unless `moves` is False.
 
-        Where the conversation has another value than `expect` says in any of its fields, nothing changes. Returns it
-        as it is afterwards, either way.
+        A project that was deleted is none. Where the conversation has another value than `expect` says in any of its
+        fields, nothing changes. Returns it as it is afterwards, either way.
         """
 
     @abstractmethod

@@ -288,6 +288,18 @@ def test_draft_waits_for_its_message(store: Store) -> None:
     assert store.conversations("u").total == 0
 
 
+def test_update_may_leave_place_in_lists(store: Store) -> None:
+    """With `moves` False a conversation is another, but no newer than it was."""
+    for name in ("old", "new"):
+        store.create(name, "u")
+    before = store.get("old")
+    assert before is not None
+    changed = store.update("old", moves=False, expect={"title": None, "number": before.number}, title="named")
+    assert (changed.title, changed.updated_at) == ("named", before.updated_at)
+    assert store.update("old", expect={"title": None}, title="again") == store.get("old") == changed
+    assert [found.id for found in store.conversations("u").items] == ["new", "old"]
+
+
 def test_update_sets_fields(store: Store) -> None:
     """Only the fields that are named change, and `None` takes a value away."""
     made = store.create("c", "u", title="t", system_prompt="s", model="m")

@@ -82,7 +82,9 @@ class JsonFileStore(Opened):
     ) -> Page[Conversation]:
         return self._opened(self._catalog).page(user_id, archived, wanted(project_id, matching), offset, limit)
 
-    def update(self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         now = clock.now()
         header = {ON_DISK[name]: value for name, value in changes.items()}
@@ -90,7 +92,7 @@ class JsonFileStore(Opened):
         def rewrite(entry: Entry, fd: int) -> Conversation:
             if not is_as_expected(entry.conversation(), expect):
                 return entry.conversation()
-            later = max(now, entry.updated_at)
+            later = max(now, entry.updated_at) if moves else entry.updated_at
             pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
             self._leave_gone_project(entry)

@@ -102,12 +102,15 @@ class MemoryStore(Grouping):
         return Page(found[offset : None if limit is None else offset + limit], len(found))
 
     @_locked
-    def update(self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         record, changes = self._record(conversation_id), self._without_gone(changes)
         if not is_as_expected(record.conversation, expect):
             return record.conversation
-        return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
+        before = record.conversation.updated_at
+        return record.refresh(**changes, updated_at=max(clock.now(), before) if moves else before)
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
