@@ -109,6 +109,23 @@ class FullHeading(Heading):
     answering: bool
 
 
+class Rest(TypedDict):
+    """How many messages were asked for, how many there are, and whether there are more before these."""
+
+    size: int
+    total: int
+    has_more: bool
+
+
+class FullDetail(FullHeading):
+    """A conversation and its latest messages, or those before one of them."""
+
+    system_prompt: str | None
+    messages: list[Full]
+    meta: Rest
+    config: Config
+
+
 class Headings(TypedDict):
     """A page of the conversations."""
 
@@ -121,23 +138,6 @@ class Detail(Heading):
 
     messages: list[Shown]
     meta: Meta
-    config: Config
-
-
-class Rest(TypedDict):
-    """How many messages were asked for, how many there are, and whether there are more before these."""
-
-    size: int
-    total: int
-    has_more: bool
-
-
-class FullDetail(Heading):
-    """A conversation and its latest messages, or those before one of them."""
-
-    system_prompt: str | None
-    messages: list[Full]
-    meta: Rest
     config: Config
 
 

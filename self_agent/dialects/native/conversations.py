@@ -173,7 +173,7 @@ def _full(conversation_id: str, query: DetailQuery) -> FullDetail:
     found = conversations.page_before(user(), conversation_id, query.size, query.before)
     conversation, messages, siblings = found
     return {
-        **heading(conversation),
+        **full_heading(conversation),
         "system_prompt": conversation.system_prompt,
         "messages": [full(message, siblings) for message in messages],
         "meta": {
