@@ -144,8 +144,11 @@ def _describe_request(operation: dict[str, Any], hints: dict[str, Any], example:
             schema = _path_schema(hints.get(parameter["name"], default))
             parameter["example"] = schema.pop("example")
             parameter["schema"] = schema
-        elif "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
+            continue
+        if "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
             [parameter["schema"]] = [kind for kind in parameter["schema"]["anyOf"] if kind != {"type": "null"}]
+        if examples := parameter["schema"].get("examples"):
+            parameter["example"] = examples[0]
     if example is not None:
         schema = {"description": "A list of chats, or one chat."}  # what is none is reported, each by itself
         operation["requestBody"] = {

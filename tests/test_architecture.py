@@ -27,12 +27,18 @@ ALLOWED = {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
         "self_agent.turns", "self_agent.history",
     },
-    "self_agent.shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.conversations"},
+    "self_agent.feed": {"self_agent.events", "self_agent.turns"},
+    "self_agent.titles": {
+        "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
+    },
+    "self_agent.shelves": {
+        "core", "self_agent.models", "self_agent.events", "self_agent.storage", "self_agent.conversations",
+    },
     "self_agent.legacy_shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.shelves"},
     "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage", "self_agent.legacy_shelves"},
     "self_agent.transfer": {
-        "core", "self_agent.models", "self_agent.storage", "self_agent.conversations", "self_agent.shelves",
-        "self_agent.legacy",
+        "core", "self_agent.models", "self_agent.events", "self_agent.storage", "self_agent.conversations",
+        "self_agent.shelves", "self_agent.legacy",
     },
     "self_agent.encoders": {"self_agent.events"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
@@ -40,12 +46,17 @@ ALLOWED = {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",
         "self_agent.providers",
     },
+    "self_agent.listening": {
+        "self_agent.events", "self_agent.feed", "self_agent.outlet", "self_agent.streams", "self_agent.turns",
+        "self_agent.encoders",
+    },
     "self_agent.document": {"core", "core.web", "self_agent.models", "self_agent.events", "self_agent.encoders"},
     "self_agent.openapi": {"core", "core.web", "self_agent.document"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
         "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
         "self_agent.document", "self_agent.transfer",
+        "self_agent.listening",
     },
     "self_agent.welcome": {"self_agent.document"},
     "self_agent.cli": {
@@ -62,6 +73,7 @@ KNOWS_FLASK = (
     "core.web",
     "core.auth",
     "self_agent.streams",
+    "self_agent.listening",
     "self_agent.document",
     "self_agent.openapi",
     "self_agent.dialects",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from core import clock
 from self_agent.conversations import Conversations
+from self_agent.events import Change, Tell, unheard
 from self_agent.storage.base import Store
 from self_agent.transfer import exporting, importing
 from self_agent.transfer.exporting import FORMATS
@@ -26,8 +27,10 @@ class Export(NamedTuple):
 class Transfer:
     """The use cases, over one store; `user_id` is whose the chats are."""
 
-    def __init__(self, store: Store, conversations: Conversations) -> None:
+    def __init__(self, store: Store, conversations: Conversations, tell: Tell = unheard) -> None:
+        """`tell` is called with each conversation that is new."""
         self._store = store
+        self._tell = tell
         self._conversations = conversations
 
     def export(self, user_id: str, form: str, conversation_id: str | None = None) -> Export:
@@ -41,4 +44,8 @@ class Transfer:
 
     def take_in(self, user_id: str, chunks: Iterable[bytes]) -> Iterator[Outcome]:
         """Take in a file of chats, in chunks of any size; yield what became of each as soon as that is known."""
-        return importing.take_in(self._store, user_id, chunks)
+        for outcome in importing.take_in(self._store, user_id, chunks):
+            made = self._store.get(outcome.conversation_id or "") if outcome.state == importing.IMPORTED else None
+            if made:
+                self._tell(user_id, Change("created", made.id, made.number))
+            yield outcome

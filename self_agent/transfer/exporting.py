@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from core.errors import NotFound, StorageBusy
-from self_agent.models import SETTABLE, Conversation, Message
+from self_agent.models import Conversation, Message
 from self_agent.storage.base import Store
 from self_agent.storage.json_files.lines import dump
 from self_agent.transfer import markdown, own
@@ -43,8 +43,7 @@ def written(store: Store, user_id: str, conversation_ids: list[str], form: str) 
 
 def all_ids(store: Store, user_id: str) -> list[str]:
     """Return the ids of a user's conversations, newest update first."""
-    everywhere: dict[str, Any] = {"archived": None} if "archived" in SETTABLE else {}
-    return [conversation.id for conversation in store.conversations(user_id, **everywhere).items]
+    return [conversation.id for conversation in store.conversations(user_id, archived=None).items]
 
 
 def _names_of(store: Store, user_id: str) -> tuple[Names, Names]:

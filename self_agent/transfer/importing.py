@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import AppError, Conflict
-from self_agent.models import SETTABLE, Conversation
+from self_agent.models import Conversation
 from self_agent.storage.base import Store
 from self_agent.transfer import chatgpt, older, open_webui, own
 from self_agent.transfer.chats import Chat, NotAChat, loads
@@ -121,5 +121,5 @@ def _created(store: Store, user_id: str, conversation_id: str, chat: Chat, proje
         created_at=created_at,
         updated_at=chat.updated_at or max(times, default=created_at),
         project_id=project_id,
-        **{name: value for name, value in chat.fields.items() if name in SETTABLE},
+        **chat.fields,
     )

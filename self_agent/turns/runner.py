@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from core.errors import AppError, ModelUnavailable, NotFound, UpstreamError
-from self_agent.events import Chunk, Done, Failed
-from self_agent.models import Conversation, Message
+from self_agent.events import Change, Chunk, Done, Failed, Tell, unheard
+from self_agent.models import Conversation, Message, number_of
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import NO_CONVERSATION, Begun, Store
 from self_agent.turns.checkpoints import Checkpoints
@@ -38,11 +38,14 @@ STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 class Turns:
     """All turns that are running or waiting to run."""
 
-    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf) -> None:
-        """`most` is how many bytes a reply may have."""
+    def __init__(
+        self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf, tell: Tell = unheard
+    ) -> None:
+        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended."""
         self.hub = Hub()
         self._store = store
         self._most = most
+        self._tell = tell
         self.queues = Queues()
         self.current, self.answering = self.queues.current, self.queues.answering
         self.listen, self.held = self.queues.listen, self.queues.held
@@ -134,7 +137,9 @@ class Turns:
         try:
             if self._closing.is_set():
                 raise stopping()
+            before = self._store.get(turn.conversation_id)
             begun = self._begun(turn, new)
+            self._announce(turn, begun, is_new=before is None or not before.is_listed)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -177,6 +182,18 @@ class Turns:
             self._end(turn, _presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
         _let_go(answer)
 
+    def _announce(self, turn: Turn, begun: Begun, *, is_new: bool) -> None:
+        """Tell that a turn answers, unless it was stopped already: what is told has an end that is told."""
+        with turn.lock:
+            if is_new:
+                self._told("created", turn, begun.question)
+            if not turn.is_claimed:
+                turn.is_announced = True
+                self._told("answering", turn, begun.question)
+
+    def _told(self, kind: str, turn: Turn, question: Message) -> None:
+        self._tell(turn.user_id, Change(kind, turn.conversation_id, number_of(question.id)))
+
     # --- the end, in whichever thread claimed it
 
     def _end(
@@ -215,6 +232,8 @@ class Turns:
     def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
         """Publish the last event of a turn, and let the next one of its conversation begin."""
         following = self.queues.leave(turn)
+        if turn.is_announced:
+            self._told("answered", turn, turn.question)
         turn.end(last)
         if following:
             turn, begin = following

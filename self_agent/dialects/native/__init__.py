@@ -7,7 +7,7 @@ from typing import Any
 from core import errors
 from core.errors import AppError
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.native import branches, shelves, talking, transfer
+from self_agent.dialects.native import branches, feed, shelves, talking, transfer
 from self_agent.dialects.native.conversations import MODELS, ROOT, blueprint
 
 __all__ = ["DIALECT", "branches", "talking", "transfer"]
@@ -18,7 +18,8 @@ def _error_body(error: AppError) -> tuple[Any, int]:
 
 
 blueprint.register_blueprint(shelves.blueprint)
+blueprint.register_blueprint(feed.blueprint)
 
-_MOUNTS = (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS, transfer.EXPORT, transfer.IMPORT)
+_MOUNTS = (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS, feed.EVENTS, transfer.EXPORT, transfer.IMPORT)
 
 DIALECT = Dialect("self_agent", _MOUNTS, blueprint, _error_body)
