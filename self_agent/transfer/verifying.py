@@ -27,6 +27,8 @@ from self_agent.storage.json_files.shelves import Shelves
 
 AGAIN = (0.0, 0.05, 0.3, STILL_SECONDS)  # seconds before a file is looked at (again) that is wrong
 
+_CHANGES, _WHILE = 100, 0.01  # how often, and after how many seconds, one is read again that changed under the reader
+
 Read = Callable[[Path, bytes, os.stat_result], "str | None"]
 
 
@@ -84,10 +86,23 @@ def _checked(path: Path, read: Read) -> str | None:
     reason = None
     for pause in AGAIN:
         time.sleep(pause)
-        reason = _reason(path, read)
+        for _ in range(_CHANGES):
+            before = _state(path)
+            reason = _reason(path, read)
+            if reason is None or _state(path) == before:
+                break
+            time.sleep(_WHILE)  # it was written to while it was read, which says nothing about it
         if reason is None or _is_at_rest(path):
             return reason
     return reason
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_at_rest(path: Path) -> bool:
