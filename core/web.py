@@ -35,7 +35,15 @@ LOCAL_ORIGINS = (
 )
 READS_ITSELF = "reads_body_itself"
 _CHUNK = 1 << 16  # bytes of a body that is not read at once
-ALLOWED_HEADERS = ["authorization", "content-type", "accept", "last-event-id", "x-request-id", r"x-stainless-.*"]
+ALLOWED_HEADERS = [
+    "authorization",
+    "content-type",
+    "accept",
+    "last-event-id",
+    "idempotency-key",
+    "x-request-id",
+    r"x-stainless-.*",
+]
 
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]
 ViewResult = tuple[Any, int, dict[str, str]]

@@ -15,6 +15,7 @@ MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer 
 MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
+CUT_OFF = "the server stopped before the reply was finished"  # the `error` of a reply that only a checkpoint kept
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
 FIRST_LENGTH = 80  # characters of the first user message that lists carry
 
@@ -33,7 +34,8 @@ class Message:
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
     upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
-    where it begins the conversation anew; to a store None says "whatever is shown last".
+    where it begins the conversation anew; to a store None says "whatever is shown last". `key` is what is kept of the
+    key that a question, or the wish for another reply, was sent with (see `keys`); no answer and no export shows it.
     """
 
     role: str
@@ -49,6 +51,7 @@ class Message:
     edited_at: str | None = None
     is_deleted: bool = False
     parent: int | None = None
+    key: str | None = None
 
 
 def _settable(default: Any) -> Any:

@@ -25,13 +25,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from core.errors import Conflict, NotFound, NotYours
+from self_agent.models import CUT_OFF as CUT_OFF
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project, Shelf
+from self_agent.storage.begun import Begun as Begun
+from self_agent.storage.begun import Sent as Sent
 from self_agent.storage.shelves import Marks
-
-CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
 
 # How every store words what it refuses.
 NO_CONVERSATION = "There is no such conversation."  # also of another user's
@@ -44,14 +45,6 @@ CLOSED = "The store is closed: the server is stopping."
 
 Change = Callable[[Message], Message]
 ShelfChange = Callable[[Shelf], Shelf]
-
-
-class Begun(NamedTuple):
-    """A question that is stored, its conversation since then, and the id that is reserved for its reply."""
-
-    conversation: Conversation
-    question: Message
-    reply_id: int
 
 
 class Store(ABC):
@@ -76,8 +69,7 @@ class Store(ABC):
         """Create a conversation with the next free number. Raises Conflict if the id is taken.
 
         It begins with `messages`, which are stored with it or not at all; their ids are only names to which their
-        `parent`s refer (0 begins anew, None follows the one before), and the branch is shown that ends in the one named
-        `shown`, or else in the last one.
+        `parent`s refer (0 begins anew, None follows the one before); the branch of `shown`, else of the last, is shown.
 
         `fields` are any of `models.SETTABLE`; another is a TypeError. A project that was deleted is none. `created_at`
         and `updated_at`, which is the same unless given, are for a conversation that is older than this store; its
@@ -201,13 +193,22 @@ class Store(ABC):
 
     # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
 
+    @abstractmethod
+    def sent(self, conversation_id: str, key: str) -> Sent | None:
+        """Return the last message that was stored with a key of this name (see `keys`) in the last 24 hours, or None.
+
+        Raises KeyReused when it was another body's. An unknown conversation has none. It reads no more than has been
+        appended since the last call, but for the first one.
+        """
+
     def begin(
         self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
     ) -> Begun:
-        """Store a user's new question, and reserve the id of its reply.
+        """Store a user's new question, and reserve the id of its reply, which is the question's plus one.
 
-        With `new` a conversation that is not there is created with these fields. Raises NotYours for another user's,
-        and nothing is stored.
+        With `new` a conversation that is not there is created with these fields. A question with a `key` that `sent`
+        knows is not stored again: no other `begin` comes between looking and storing. Raises NotYours for another
+        user's conversation, KeyReused as `sent` does, and nothing is stored. This default must not run twice at once.
         """
         found = self.get(conversation_id)
         if found is None and new is not None:
@@ -218,6 +219,8 @@ class Store(ABC):
             raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
+        if question.key and (sent := self.sent(conversation_id, question.key)):
+            return Begun(found, sent.question, sent.question.id + 1, True, sent.reply)
         [stored] = self.append(conversation_id, question)
         reply_id = self.reserve(conversation_id)
         return Begun(self.get(conversation_id) or found, stored, reply_id)

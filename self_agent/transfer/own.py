@@ -34,7 +34,7 @@ _OF_STORE = frozenset({"project_id", "is_draft"})  # numbers and states that mea
 _PORTABLE = [name for name in SETTABLE if name not in _OF_STORE]
 _KINDS = kinds_of(Conversation)
 _PLAIN = ("id", "parent", "role", "content", "timestamp")
-_MORE = [item.name for item in fields(Message) if item.name not in (*_PLAIN, "is_deleted")]
+_MORE = [item.name for item in fields(Message) if item.name not in (*_PLAIN, "is_deleted", "key")]
 
 
 # --- out

@@ -422,7 +422,8 @@ def test_checkpoints_leave_no_trace(store: Store) -> None:
 
 def test_turn_begins_and_ends(store: Store) -> None:
     """A question is stored with the id of its reply, in a conversation that is made for it or was there."""
-    question, reply_id = store.begin("u", "c", user("q"), new={"title": "t"})[1:]
+    _, question, reply_id, *_ = store.begin("u", "c", user("q"), new={"title": "t"})
+    assert reply_id == question.id + 1
     assert store.latest("c", 1) == [question]
     reply = store.finish("c", Message("assistant", "a", id=reply_id))
     begun = store.begin("u", "c", user("more"))
