@@ -28,6 +28,7 @@ class Settings:
     port: int = _setting(5000, "port to listen on")
     data_dir: Path = _setting(Path("data"), "folder of the conversations; one server owns it at a time")
     store: str = _setting("json_files", "json_files; or memory, which forgets everything when the server stops")
+    database_url: str = _setting("", "postgresql://user:password@host/name: keep everything there, not in files")
     keep_deleted_days: int = _setting(30, "how long what is deleted can be restored; 0: it is gone at once")
     log_dir: Path = _setting(Path("logs"), "folder of the log files")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
@@ -87,7 +88,7 @@ class Settings:
         return [part.strip() for part in getattr(self, name).split(",") if part.strip()]
 
 
-SECRETS = frozenset({"jwt_secret", "openai_api_key"})
+SECRETS = frozenset({"jwt_secret", "openai_api_key", "database_url"})
 _RANGES = (
     ("port", 0, 65535),
     ("threads", 4, 65536),

@@ -15,6 +15,7 @@ AppError                     500  a bug, or anything nobody foresaw
 ├── TooManyRequests          429
 ├── StorageError             503  the store cannot be used now
 │   ├── StorageBusy          503  another program is writing it
+│   ├── StoreUnavailable     503  the database does not answer
 │   └── StorageFull          507
 ├── UpstreamError            502  the model failed: unreachable, cut off, nonsense
 │   ├── UpstreamTimeout      504
@@ -124,6 +125,10 @@ class StorageError(AppError):
 
 class StorageBusy(StorageError):
     """Raised when another program is changing what is asked for; nothing was acknowledged."""
+
+
+class StoreUnavailable(StorageError):
+    """Raised when the database does not answer, or not in time; nothing was acknowledged."""
 
 
 class StorageFull(StorageError):

@@ -10,7 +10,7 @@ from core.config import Settings
 from core.errors import StartupError
 from self_agent.storage.base import Store
 
-__all__ = ["Store", "choices", "open_store"]
+__all__ = ["Store", "choices", "chosen", "open_store"]
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,15 @@ def choices() -> list[str]:
 
 def open_store(settings: Settings) -> Store:
     """Open the store that the settings name. Raises StartupError when there is none, or it cannot be opened."""
-    if settings.store not in choices():
-        raise StartupError(f"STORE must be one of {', '.join(choices())}, not {settings.store!r}")
-    store: Store = import_module(f"{__name__}.{settings.store}").open_store(settings)
+    name = chosen(settings)
+    if name not in choices():
+        raise StartupError(f"STORE must be one of {', '.join(choices())}, not {name!r}")
+    store: Store = import_module(f"{__name__}.{name}").open_store(settings)
     if not store.persistent:
-        log.warning("STORE=%s: all conversations are forgotten when the server stops", settings.store)
+        log.warning("STORE=%s: all conversations are forgotten when the server stops", name)
     return store
+
+
+def chosen(settings: Settings) -> str:
+    """Return the name of the store that the settings choose: a DATABASE_URL takes the place of the default."""
+    return "postgres" if settings.database_url and settings.store == Settings.store else settings.store

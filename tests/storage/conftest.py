@@ -18,19 +18,37 @@ from core.config import Settings
 from self_agent import storage
 from self_agent.storage import Store, choices
 from self_agent.storage.json_files import JsonFileStore
+from tests.postgres import Server, empty_server
 
 
-def opened(name: str, folder: Path) -> Store:
+def opened(name: str, folder: Path, database_url: str = "") -> Store:
     """Open the store with this name, as the setting STORE does."""
-    store = storage.open_store(Settings(store=name, data_dir=folder, log_dir=folder / "logs"))
+    settings = Settings(store=name, data_dir=folder, log_dir=folder / "logs", database_url=database_url)
+    store = storage.open_store(settings)
     store.get("")  # waits until it is open
     return store
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A PostgreSQL with empty tables, in which numbers are given one at a time, so that they are known beforehand."""
+    server = empty_server()
+    monkeypatch.setattr("self_agent.storage.postgres.opened.BLOCK", 1)
+    return server
+
+
+def url_of(name: str, request: pytest.FixtureRequest) -> str:
+    """Return the database of the store with this name, or "" if it has none; skips the test where there is none."""
+    if name != "postgres":
+        return ""
+    server: Server = request.getfixturevalue("server")
+    return server.url
 
 
 @pytest.fixture(params=choices())
 def store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
     """Each implementation of the contract."""
-    store = opened(request.param, folder)
+    store = opened(request.param, folder, url_of(request.param, request))
     yield store
     store.close()
 
@@ -48,9 +66,11 @@ PERSISTENT = filter(is_persistent, choices())
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Open each persistent store, again and again, after it was closed or killed.
 
-    What `kill -9` leaves is the data folder as it is while the store is open; a new process knows no time but its own.
+    What `kill -9` leaves is the data folder as it is while the store is open, or a database with no connections; a new
+    process knows no time but its own.
     """
     name, end = request.param
+    url = url_of(name, request)
     stores: list[Store] = []
     folder = tmp_path / "0"
 
@@ -58,10 +78,12 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         nonlocal folder
         if stores and end == "closed":
             stores[-1].close()
+        elif stores and url:
+            request.getfixturevalue("server").hang_up()
         elif stores:
             folder = shutil.copytree(folder, tmp_path / f"{len(stores)}")
         clock._last = 0
-        stores.append(opened(name, folder))
+        stores.append(opened(name, folder, url))
         return stores[-1]
 
     yield again
