@@ -23,9 +23,9 @@ from werkzeug.local import LocalProxy
 
 from core import files
 from core.errors import AppError
-from self_agent import legacy
+from self_agent import legacy, storage
 from self_agent.models import LOCAL_USER
-from self_agent.storage import Store
+from self_agent.storage import Store, postgres
 from self_agent.transfer import FORMATS, Outcome
 from self_agent.transfer.backup import backup
 from self_agent.transfer.repairing import repair
@@ -41,7 +41,7 @@ _folder = click.argument("folder", required=False, type=click.Path(exists=True, 
 def install(app: Flask) -> None:
     """Give the app its commands."""
     commands: tuple[click.Command, ...] = (
-        import_legacy, import_files, export, back_up, verify_folder, repair_folder,
+        import_legacy, import_files, export, back_up, verify_folder, repair_folder, database,
     )  # fmt: skip
     for command in commands:
         app.cli.add_command(command)
@@ -179,8 +179,9 @@ def export(user: str, form: str, conversation: str | None, target: Path | None) 
 def back_up(target: Path) -> None:
     """Copy the data folder to TARGET, also while a server uses it; a TARGET that is there is brought up to date."""
     settings = _parts().settings
-    if settings.store != "json_files":
-        raise click.ClickException(f"STORE={settings.store} keeps nothing that could be copied")
+    if (store := storage.chosen(settings)) != "json_files":
+        what = "is copied by pg_dump" if store == "postgres" else "keeps nothing that could be copied"
+        raise click.ClickException(f"STORE={store} {what}")
     try:
         with click.progressbar(length=_documents(settings.data_dir), label="copying", file=sys.stderr) as bar:
             report = backup(settings.data_dir, target, lambda: bar.update(1))
@@ -229,6 +230,19 @@ def repair_folder(folder: Path | None) -> None:
     click.echo(f"{len(done) - failed} mended, {failed} still wrong" if done else "nothing is wrong")
     if failed:
         raise SystemExit(1)
+
+
+@click.group("database")
+def database() -> None:
+    """The tables in the database that DATABASE_URL names."""
+
+
+@database.command("upgrade")
+@with_appcontext
+def upgrade() -> None:
+    """Make the tables, or bring those of an older version up to this one; stop the server first."""
+    before, after = postgres.upgrade(_parts().settings)
+    click.echo(f"the database is at {after} already" if before == after else f"{before or 'nothing'} -> {after}")
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -22,6 +22,7 @@ from core.config import Settings
 from core.errors import StartupError
 from self_agent import close, create_app, parts_of
 from self_agent.providers import from_settings
+from self_agent.storage import chosen, postgres
 
 BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
 
@@ -70,7 +71,7 @@ def announce(settings: Settings, port: int) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [
         f"self_agent listens on http://{host}:{port} (requests: /docs)",
-        f"  data:  {settings.data_dir.resolve()}",
+        f"  data:  {postgres.place(settings) if chosen(settings) == 'postgres' else settings.data_dir.resolve()}",
         f"  model: {from_settings(settings).describe()}",
         f"  auth:  {'on (JWT)' if settings.auth_enabled else 'off: whoever reaches this address is the user'}",
     ]

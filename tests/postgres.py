@@ -51,7 +51,15 @@ class Server:
             self._as |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
             self.folder.chmod(0o755)
             shutil.chown(self.data, "nobody", "nogroup")
-        arguments = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        arguments = [
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--no-instructions",
+        ]
         subprocess.run(
             [found / "initdb", "-D", self.data, *arguments], check=True, stdout=subprocess.DEVNULL, **self._as
         )

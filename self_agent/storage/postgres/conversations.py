@@ -216,6 +216,6 @@ def _without_gone(transaction: Transaction, fields: Mapping[str, Any]) -> dict[s
 def _purge(transaction: Transaction, user_id: str, number: int) -> None:
     """Remove every row of a conversation; what other servers still know of it finds nothing."""
     for table in ("message", "conversation"):
-        sql = f"DELETE FROM {table} WHERE user_id = %s AND number = %s"  # noqa: S608
+        sql = f"DELETE FROM {table} WHERE user_id = %s AND number = %s"
         transaction.all(sql, (user_id, number))
     transaction.all("DELETE FROM numbers WHERE number = %s", (number,))

@@ -207,9 +207,12 @@ def cut(connection: Connection) -> None:
 
 def _checked(url: str) -> dict[str, Any]:
     try:
-        return conninfo_to_dict(url)
+        given = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
         raise ValueError(str(error).strip()) from None
+    if not all(port.isdecimal() for port in str(given.get("port", 5432)).split(",") if port):
+        raise ValueError(f"{given['port']!r} is no port")
+    return given
 
 
 def _translated(error: psycopg.Error) -> Exception:

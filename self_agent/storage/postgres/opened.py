@@ -1,9 +1,10 @@
-"""The store from opening to closing: waiting for the database, what a stopped server left, sweeping; keys and numbers."""
+"""The store from opening to closing: waiting for the database, sweeping it; the keys and numbers of conversations."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from self_agent.models import Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, Store
 from self_agent.storage.postgres import recovery, schema
 from self_agent.storage.postgres.database import Database
+from self_agent.storage.postgres.owner import Owner
 from self_agent.storage.postgres.schema import first_line
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1000  # numbers that a server takes at once
 RETRY_SECONDS = 1.0  # between attempts at a database that cannot be reached
+BEAT_SECONDS = 5.0  # between two looks whether the database is still ours
 SWEEP_SECONDS = 86_400.0  # between two looks for what was deleted too long ago
 MAX_KEYS = 200_000  # conversations whose keys are remembered
 
@@ -48,6 +51,7 @@ class Opened(Store):
             self._db = Database(url)
         except ValueError as error:
             raise StartupError(f"DATABASE_URL cannot be read: {error}") from None
+        self._owner = Owner(self._db)
         self._keep_days = keep_days
         self._keys: dict[str, tuple[str, int]] = {}  # users and numbers of conversations, by their ids
         self._blocks: dict[str, tuple[int, int]] = {}  # the next number and the end of the block, by its name
@@ -56,23 +60,31 @@ class Opened(Store):
         self._closing = threading.Event()
         self._refusal: str | None = None  # why no method will ever work
         self._is_open = False
-        if not self._try_to_open():
-            log.warning("waiting for the database %s, which cannot be reached", self._db.name)
+        self._is_waiting = False
+        self._try_to_open()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
     # --- opening
 
-    def _try_to_open(self) -> bool:
-        """Open the database if it answers; False if it does not. Raises StartupError when it is not as it must be."""
+    def _try_to_open(self) -> None:
+        """Open the database if it answers. Raises StartupError when it is not as it must be."""
         try:
-            with self._db.connect() as connection:
+            connection = self._db.connect()
+            try:
                 schema.check(connection)
+                self._owner.take(connection)
                 recovery.set_clock(connection)
+            except BaseException:
+                connection.close()
+                raise
         except psycopg.OperationalError as error:
             if isinstance(error, _WRONG) or any(words in str(error) for words in _WRONG_WORDS):
                 raise StartupError(f"the database refuses: {first_line(error)}; see DATABASE_URL") from None
-            return False
+            if not self._is_waiting:
+                log.warning("waiting for the database %s: %s", self._db.name, first_line(error))
+            self._is_waiting = True
+            return
         except psycopg.Error as error:
             raise StartupError(f"the database cannot be used: {first_line(error)}") from None
         self._db.open()
@@ -82,7 +94,6 @@ class Opened(Store):
         except AppError as error:  # it went away again
             log.warning("replies that were cut off are stored at the next start: %s", error.message)
         log.info("the database %s is open", self._db.name)
-        return True
 
     def _run(self) -> None:
         """Wait for the database; then now and then sweep away what was deleted long ago."""
@@ -95,13 +106,23 @@ class Opened(Store):
                 log.error("%s", error.message)
                 self._refusal = error.message
                 return
+        swept = -SWEEP_SECONDS
         while True:
             try:
-                if self._keep_days is not None:
+                if self._keep_days is not None and time.monotonic() - swept > SWEEP_SECONDS:
                     self.sweep(clock.days_ago(self._keep_days))
+                    swept = time.monotonic()
             except StorageError as error:
                 log.warning("what was deleted long ago is still there: %s", error.message)
-            if self._closing.wait(SWEEP_SECONDS):
+            if self._closing.wait(BEAT_SECONDS):
+                return
+            try:
+                self._owner.keep()
+            except StorageError as error:
+                log.warning("%s", error.message)
+            except StartupError as error:
+                log.error("%s", error.message)
+                self._refusal, self._is_open = error.message, False
                 return
 
     # --- the contract
@@ -121,6 +142,7 @@ class Opened(Store):
             self._refusal = CLOSED
             self._is_open = False
             self._db.close()
+            self._owner.release()
 
     # --- for the other parts
 
@@ -156,7 +178,7 @@ class Opened(Store):
         known = self._keys.get(conversation_id)
         if known is None or is_fresh:
             sql = "SELECT user_id, number FROM directory WHERE id = %s"
-            known = self._database.one(sql, (conversation_id,))  # type: ignore[assignment]
+            known = self._database.one(sql, (conversation_id,))
             if known is None:
                 self._keys.pop(conversation_id, None)
                 return None

@@ -48,6 +48,7 @@ def upgrade(url: str) -> tuple[str, str]:
         from alembic import command
         from alembic.config import Config
         from sqlalchemy import create_engine
+        from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.pool import NullPool
     except ImportError as error:
         raise StartupError(f"a package is missing ({error}): pip install -r requirements-postgres.txt") from None
@@ -67,14 +68,8 @@ def upgrade(url: str) -> tuple[str, str]:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             return before, revision(raw)
-    except (psycopg.Error, *_wrapped()) as error:
+    except (psycopg.Error, SQLAlchemyError) as error:
         raise StartupError(f"the database was not changed: {first_line(error)}") from None
-
-
-def _wrapped() -> tuple[type[Exception], ...]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (SQLAlchemyError,)
 
 
 def run_file(migration: str) -> None:

@@ -78,7 +78,7 @@ def part(runs: Sequence[range], offset: int, limit: int | None) -> list[int]:
     length = sum(map(len, runs))
     start = max(0, length + offset) if offset < 0 else offset
     stop = length if limit is None else min(length, start + limit)
-    lines = []
+    lines: list[int] = []
     before = 0
     for run in runs:
         if before >= stop:

@@ -13,12 +13,12 @@ from core.errors import Conflict, NotFound, NotYours, StoreUnavailable
 from self_agent import keys
 from self_agent.models import Conversation, Message, id_at, number_of, position_of
 from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change, Sent
-from self_agent.storage.branches import BEGINNING, alternatives, end_of
+from self_agent.storage.branches import alternatives, end_of
 from self_agent.storage.postgres import reading, writing
 from self_agent.storage.postgres.conversations import Conversations
 from self_agent.storage.postgres.database import Database, Transaction
 from self_agent.storage.postgres.rows import MESSAGE, body_of, fields_of, key_of, messages_of
-from self_agent.storage.postgres.shape import Asked, lines_in
+from self_agent.storage.postgres.shape import lines_in, shape_of
 from self_agent.storage.postgres.writing import LIVE, Known, line_of, locked, owner_of
 from self_agent.storage.rows import check_settable, edited, from_rows, hidden, row_of, with_message
 
@@ -102,7 +102,7 @@ class PostgresStore(Conversations):
             rows = transaction.all(sql, (user_id, number, [position_of(each) for each in message_ids]))
             changed = [_changed(transaction, known, fields_of(number, row), change) for row in rows]
             if changed:
-                shape = writing.shape_of(transaction, user_id, number, known.total, known.chosen)
+                shape = shape_of(transaction, user_id, number, known.total, known.chosen)
                 writing.write_heading(transaction, known, shape, known.chosen)
             return changed
 
@@ -246,7 +246,7 @@ def _append_behind(
             return None
         line = writing.parent_line(transaction, known, messages[0].parent or 0)
         if known.count < known.total or line != known.total - 1:
-            shape = writing.shape_of(transaction, user_id, number, known.total, known.chosen)
+            shape = shape_of(transaction, user_id, number, known.total, known.chosen)
             if line != shape.end:
                 writing.show(transaction, known, shape, line)
         return writing.append(transaction, user_id, number, messages)
@@ -262,5 +262,3 @@ def _changed(transaction: Transaction, known: Known, fields: dict[str, Any], cha
     values = (body_of(kept), after.is_deleted, key_of(after), known.user_id, known.number, position_of(after.id))
     transaction.all(sql, values)
     return after
-
-

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from core import clock
 from core.errors import NotFound
 from self_agent import keys
-from self_agent.models import MAX_NUMBER, MAX_POSITION, Conversation, Message, first_of, id_at, number_of, position_of
-from self_agent.models import summary_of as summary_of
+from self_agent.models import (
+    MAX_NUMBER,
+    Conversation,
+    Message,
+    first_of,
+    id_at,
+    number_of,
+    position_of,
+    summary_of,
+)
 from self_agent.storage.base import NO_MESSAGE
 from self_agent.storage.branches import BEGINNING
 from self_agent.storage.postgres.database import Transaction
@@ -26,7 +35,8 @@ _BEGIN = f"SELECT p, t, up, is_repeat, {_CONVERSATION} FROM append_1({_PARAMETER
 _ROWS = 10_000  # messages that are inserted in one statement
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True)
+class Known:
     """What a conversation's row says of its messages, while nobody else can write it."""
 
     user_id: str
@@ -185,14 +195,14 @@ def write_heading(transaction: Transaction, known: Known, shape: Shape, chosen: 
 def set_columns(asked: Asked, user_id: str, number: int, columns: Mapping[str, Any]) -> None:
     """Set columns of a conversation; their names are never a client's."""
     settings = ", ".join(f"{name} = %({name})s" for name in columns)
-    asked.all(f"UPDATE conversation SET {settings} WHERE {LIVE}", {"u": user_id, "n": number, **columns})  # noqa: S608
+    asked.all(f"UPDATE conversation SET {settings} WHERE {LIVE}", {"u": user_id, "n": number, **columns})
 
 
 def line_of(asked: Asked, user_id: str, number: int, message_id: int) -> int:
     """Return the line of a message that is not hidden. Raises NotFound."""
     if number_of(message_id) == number:
         sql = "SELECT seq FROM message WHERE user_id = %s AND number = %s AND position = %s AND NOT hidden"
-        if row := asked.one(sql, (user_id, number, message_id & MAX_POSITION)):
+        if row := asked.one(sql, (user_id, number, position_of(message_id))):
             return int(row[0])
     raise NotFound(NO_MESSAGE)
 
