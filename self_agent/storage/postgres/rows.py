@@ -61,10 +61,12 @@ def project_of(row: Row) -> Project:
 
 def body_of(message: Message) -> str:
     """Return what of a message has no column."""
-    row = row_of(message, 0, "")
-    for name in _NOT_IN_BODY:
-        row.pop(name, None)
-    return orjson.dumps(row).decode()
+    return body_of_fields(row_of(message, 0, ""))
+
+
+def body_of_fields(fields: Mapping[str, Any]) -> str:
+    """Return what of a message's fields has no column."""
+    return orjson.dumps({name: value for name, value in fields.items() if name not in _NOT_IN_BODY}).decode()
 
 
 def key_of(message: Message) -> str | None:

@@ -17,7 +17,7 @@ from self_agent.storage.branches import alternatives, end_of
 from self_agent.storage.postgres import reading, writing
 from self_agent.storage.postgres.conversations import Conversations
 from self_agent.storage.postgres.database import Database, Transaction
-from self_agent.storage.postgres.rows import MESSAGE, body_of, fields_of, key_of, messages_of
+from self_agent.storage.postgres.rows import MESSAGE, body_of_fields, fields_of, key_of, messages_of
 from self_agent.storage.postgres.shape import lines_in, shape_of
 from self_agent.storage.postgres.writing import LIVE, Known, line_of, locked, owner_of
 from self_agent.storage.rows import check_settable, edited, from_rows, hidden, row_of, with_message
@@ -256,9 +256,9 @@ def _changed(transaction: Transaction, known: Known, fields: dict[str, Any], cha
     """Put what `change` makes of a message in its place; fields that only a later version knows are kept."""
     [before] = from_rows([dict(fields)])
     after = edited(before, change)
-    [kept] = from_rows([with_message(fields, after)])
     sql = """UPDATE message SET body = %s::json, hidden = %s, key = %s
         WHERE user_id = %s AND number = %s AND position = %s"""
-    values = (body_of(kept), after.is_deleted, key_of(after), known.user_id, known.number, position_of(after.id))
+    body = body_of_fields(with_message(fields, after))
+    values = (body, after.is_deleted, key_of(after), known.user_id, known.number, position_of(after.id))
     transaction.all(sql, values)
     return after
