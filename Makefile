@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test check format bench bench-peers torture soak
+.PHONY: run test test-postgres check format bench bench-peers torture soak
 
 run: $(VENV)/.run
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# What `make test` tests over a store in memory, over PostgreSQL.
+test-postgres: $(VENV)/.dev
+	TEST_STORE=postgres $(BIN)/python -m pytest tests/dialects tests/turns tests/transfer tests/test_*.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -35,7 +39,7 @@ $(VENV)/.run: requirements.txt $(ANEW)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { echo "self_agent: the packages above could not be installed; is there a network? Then: make $(MAKECMDGOALS)"; exit 1; }
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt $(ANEW)
+$(VENV)/.dev: requirements.txt requirements-postgres.txt requirements-dev.txt $(ANEW)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
 

@@ -114,6 +114,16 @@ class Server:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
+    def url_of(self, name: str) -> str:
+        """Return the URL of another database on this server."""
+        return self.url.removesuffix("postgres") + name
+
+    def another(self, number: int) -> str:
+        """Return the URL of a further database, with empty tables."""
+        self.run(f"DROP DATABASE IF EXISTS another{number} WITH (FORCE)")
+        self.run(f"CREATE DATABASE another{number} TEMPLATE another")
+        return self.url_of(f"another{number}")
+
     def hang_up(self) -> None:
         """End all connections, as a server's death does."""
         self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
@@ -127,7 +137,14 @@ def _server() -> Server:
     server = Server()
     atexit.register(server.remove)
     schema.upgrade(server.url)
+    server.run("CREATE DATABASE another")
+    schema.upgrade(server.url_of("another"))
     return server
+
+
+def same_server() -> Server:
+    """Return the session's server as it is."""
+    return _server()
 
 
 def empty_server() -> Server:

@@ -7,8 +7,11 @@ import itertools
 import pytest
 
 from self_agent import parts_of
+from self_agent.storage import choices
 from tests.conftest import MakeApp
 from tests.dialects.ways import Client, all_ways
+
+pytestmark = pytest.mark.parametrize("new_store", choices(), indirect=True)
 
 WAYS = all_ways()
 FIRST = [("user", "first"), ("assistant", "echo: first")]

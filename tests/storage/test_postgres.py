@@ -232,14 +232,15 @@ def test_frozen_database_holds_nobody(own: Server, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("self_agent.storage.postgres.database._OVERDUE", 0.5)
     store = storage.open_store(settings(own.url))
     store.create("c", "u")
-    assert own.process
-    [(pid,)] = own.run("SELECT pid FROM pg_stat_activity WHERE application_name = 'self_agent' AND query = 'COMMIT'")
-    os.kill(pid, signal.SIGSTOP)
+    pids = [pid for (pid,) in own.run("SELECT pid FROM pg_stat_activity WHERE application_name = 'self_agent'")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         store.append("c", Message("user", "lost"))
     assert time.monotonic() - began < 5
-    os.kill(pid, signal.SIGCONT)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
     until(lambda: works(store))
     store.close()
 
