@@ -1,6 +1,6 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [branches] [http] [sends] [streams] [feed] [transfer] \\
+    python -m benchmarks [writes] [store] [branches] [postgres] [http] [sends] [streams] [feed] [transfer] \\
         [relay_provider] [peers] [--file docs/performance.md]
 
 Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
@@ -26,6 +26,7 @@ TITLES = {  # by the name of the module; in the order in which they are run and 
     "store": "Reads, lists and the start of the store (`bench_store`)",
     "branches": "Branches (`bench_branches`)",
     "lists": "Lists over HTTP (`bench_lists`)",
+    "postgres": "The store on PostgreSQL (`bench_postgres`)",
     "http": "Over HTTP (`bench_http`)",
     "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",
