@@ -16,6 +16,7 @@ from self_agent.storage.postgres.rows import COLUMNS, conversation_of, settable_
 from self_agent.storage.postgres.writing import LIVE, insert, owner_of, set_columns
 from self_agent.storage.rows import check_settable, is_as_expected, numbered, place_of
 
+_ROWS = 50_000  # messages that are removed in one statement
 _ORDER = "pinned DESC, updated_at DESC, number DESC"
 
 
@@ -214,8 +215,11 @@ def _without_gone(transaction: Transaction, fields: Mapping[str, Any]) -> dict[s
 
 
 def _purge(transaction: Transaction, user_id: str, number: int) -> None:
-    """Remove every row of a conversation; what other servers still know of it finds nothing."""
-    for table in ("message", "conversation"):
-        sql = f"DELETE FROM {table} WHERE user_id = %s AND number = %s"
-        transaction.all(sql, (user_id, number))
+    """Remove every row of a conversation, no statement more than some; what other servers know of it finds nothing."""
+    sql = "SELECT total FROM conversation WHERE user_id = %s AND number = %s"
+    [(total,)] = transaction.all(sql, (user_id, number))
+    for start in range(0, total, _ROWS):
+        sql = "DELETE FROM message WHERE user_id = %s AND number = %s AND seq >= %s AND seq < %s"
+        transaction.all(sql, (user_id, number, start, start + _ROWS))
+    transaction.all("DELETE FROM conversation WHERE user_id = %s AND number = %s", (user_id, number))
     transaction.all("DELETE FROM numbers WHERE number = %s", (number,))

@@ -29,15 +29,17 @@ Params = Mapping[str, Any] | Sequence[Any] | None
 Row = tuple[Any, ...]
 
 MOST = 16  # connections of one server
-PATIENCE = 5.0  # seconds that a request waits for a connection, and for a statement
-_OVERDUE = PATIENCE + 0.5  # seconds after which a server that does not even say "too long" is left
+# Seconds that a request waits; together, for a connection and then for what a frozen server never says, no more than 5.
+_FOR_CONNECTION = 2.0
+_FOR_STATEMENT = 2.5
+_OVERDUE = 2.75
 
 _SILENT = "The database does not answer now; try again shortly."
 _SLOW = "The database took too long; nothing was changed. Try again shortly."
 _ODD_TEXT = "a text has a character that cannot be stored (a NUL, or half of a surrogate pair)"
 
 _OPTIONS = {
-    "connect_timeout": 5,
+    "connect_timeout": 3,
     "tcp_user_timeout": 3000,  # milliseconds
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -72,12 +74,12 @@ class Database:
     def __init__(self, url: str) -> None:
         """Raises ValueError for a URL that is none; connects to nothing yet."""
         given = _checked(url)
-        options = f"{_SESSION} -c statement_timeout={PATIENCE * 1000:.0f} {given.get('options', '')}".strip()
+        options = f"{_SESSION} -c statement_timeout={_FOR_STATEMENT * 1000:.0f} {given.get('options', '')}".strip()
         self.name = f"{given.get('host', 'localhost')}/{given.get('dbname', given.get('user', ''))}"
         self._arguments: dict[str, Any] = {**_OPTIONS, "options": options, "autocommit": True, "prepare_threshold": 0}
         self._url = url
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            url, min_size=1, max_size=MOST, timeout=PATIENCE, open=False, configure=_configure,
+            url, min_size=1, max_size=MOST, timeout=_FOR_CONNECTION, open=False, configure=_configure,
             kwargs=self._arguments, reconnect_timeout=0.0, max_idle=600, name="database",
         )  # fmt: skip
         self._due: dict[int, tuple[float, Connection]] = {}  # what is under way, and until when, by thread
