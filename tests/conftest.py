@@ -19,7 +19,7 @@ from self_agent import close, create_app, listening
 from self_agent.providers.echo import Echo
 from self_agent.storage import Store, open_store
 from self_agent.storage.memory import MemoryStore
-from tests import postgres
+from tests.postgres import empty_url
 
 MakeApp = Callable[..., Flask]
 
@@ -43,11 +43,9 @@ def new_store(
     def open_another() -> Store:
         if name == "memory":
             return MemoryStore()
-        folder, url = tmp_path / f"store{len(made)}", ""
-        if name == "postgres":
+        folder, url = tmp_path / f"store{len(made)}", empty_url(name, len(made))
+        if url:
             monkeypatch.setattr("self_agent.storage.postgres.opened.BLOCK", 1)
-            server = postgres.empty_server() if not made else postgres.same_server()
-            url = server.url if not made else server.another(len(made))
         made.append(open_store(Settings(store=name, data_dir=folder, log_dir=folder / "logs", database_url=url)))
         return made[-1]
 

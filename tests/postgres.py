@@ -23,7 +23,13 @@ TABLES = (
     "node",
 )  # fmt: skip
 _EMPTY = "; ".join([*(f"DELETE FROM {table}" for table in TABLES), "UPDATE block SET next = 1"])
-_QUICK = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
+_QUICK = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+    "max_connections": "400",
+}
 
 
 def programs() -> Path | None:
@@ -142,11 +148,6 @@ def _server() -> Server:
     return server
 
 
-def same_server() -> Server:
-    """Return the session's server as it is."""
-    return _server()
-
-
 def empty_server() -> Server:
     """Return the session's server with empty tables; skips the test where there is no PostgreSQL."""
     if programs() is None:
@@ -154,3 +155,13 @@ def empty_server() -> Server:
     server = _server()
     server.run(_EMPTY)
     return server
+
+
+def empty_url(name: str, place: int = 0) -> str:
+    """Return the URL of an empty database for the store with this name, or "" if it keeps none.
+
+    `place` is how many a test has asked for before.
+    """
+    if name != "postgres":
+        return ""
+    return _server().another(place) if place else empty_server().url

@@ -19,6 +19,7 @@ from self_agent.legacy import NotLegacy, files, parse, take_in
 from self_agent.providers.echo import Echo
 from self_agent.storage import Store, choices, open_store
 from self_agent.storage.memory import MemoryStore
+from tests.postgres import empty_url
 from tests.serving import ROOT, Server
 
 OLD: dict[str, Any] = {
@@ -38,7 +39,8 @@ OLD: dict[str, Any] = {
 @pytest.fixture(params=choices())
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each store."""
-    store = open_store(Settings(store=request.param, data_dir=tmp_path / "data", log_dir=tmp_path / "logs"))
+    folder, url = tmp_path / "data", empty_url(request.param)
+    store = open_store(Settings(store=request.param, data_dir=folder, log_dir=tmp_path / "logs", database_url=url))
     yield store
     store.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Conflict, NotFound
+from self_agent.keys import stored_key
 from self_agent.models import Message, id_at
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
@@ -182,6 +183,22 @@ def test_long_branched_conversation(store: Store) -> None:
     store.append("c", Message("user", "more"))
     assert store.latest("c", 2)[0].id == main[-1]
     assert store.messages("c", offset=999, limit=5)[1].content == "more"
+
+
+def test_turn_begins_behind_a_message(store: Store) -> None:
+    """A question that follows an older message begins a branch; sent again with its key it changes nothing."""
+    q1, a1, q2, _ = talk(store, "q1", "a1", "q2", "a2")
+    key = stored_key("/r", "k", b"b")
+    begun = store.begin("u", "c", Message("user", "q3", parent=a1, key=key))
+    store.finish("c", Message("assistant", "a3", id=begun.reply_id))
+    assert shown(store) == "q1 a1 q3 a3"
+    store.choose("c", q2)
+    assert store.begin("u", "c", Message("user", "q3", parent=a1, key=key)).is_repeat
+    assert shown(store) == "q1 a1 q2 a2"
+    with pytest.raises(NotFound):
+        store.begin("u", "c", Message("user", "q4", parent=q1 + 99))
+    store.begin("u", "c", Message("user", "q5", parent=0))
+    assert shown(store) == "q5"
 
 
 def test_branches_are_there_again(reopen: Open) -> None:

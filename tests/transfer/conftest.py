@@ -15,6 +15,7 @@ from self_agent.models import LOCAL_USER
 from self_agent.providers.echo import Echo
 from self_agent.storage import Store, choices, open_store
 from self_agent.transfer import Outcome, Transfer
+from tests.postgres import empty_url
 
 Make = Callable[[], "Place"]
 
@@ -51,7 +52,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     apps: list[Any] = []
 
     def build() -> Place:
-        settings = Settings(data_dir=tmp_path / f"data{len(apps)}", log_dir=tmp_path / "logs", store=request.param)
+        folder, url = tmp_path / f"data{len(apps)}", empty_url(request.param, len(apps))
+        settings = Settings(data_dir=folder, log_dir=tmp_path / "logs", store=request.param, database_url=url)
         apps.append(create_app(settings, store=open_store(settings), provider=Echo()))
         parts = parts_of(apps[-1])
         return Place(parts.store, parts.transfer)

@@ -49,11 +49,16 @@ _OPTIONS = {
 _SESSION = "-c TimeZone=UTC -c DateStyle=ISO -c client_encoding=UTF8"
 
 
+_WHOLE = len("2025-04-30 10:00:01.123456+00")
+
+
 class _Moment(Loader):
     """A `timestamptz` as `core.clock` writes times: 2025-04-30 10:00:01.5+00 is 2025-04-30T10:00:01.500000Z."""
 
     def load(self, data: Buffer) -> str:
         text = bytes(data).decode()
+        if len(text) == _WHOLE:
+            return f"{text[:10]}T{text[11:26]}Z"
         time_of_day = text[11:-3]
         return f"{text[:10]}T{time_of_day if len(time_of_day) > 8 else time_of_day + '.':0<15}Z"
 

@@ -148,7 +148,7 @@ class PostgresStore(Conversations):
                 if self._get(owner, number) is None:
                     return None
                 raise NotYours(NO_CONVERSATION)
-            begun = writing.begin(self._database, owner, number, question)
+            begun = _begin(self._database, owner, number, question)
             if begun is None:
                 return None
             conversation, stored, position = begun
@@ -175,6 +175,8 @@ class PostgresStore(Conversations):
         try:
             with self._database.transaction() as transaction:
                 self._create(transaction, conversation_id, user_id, number, times, new)
+                if question.parent:  # nothing is there that it could follow
+                    raise NotFound(NO_MESSAGE)
                 begun = writing.begin(transaction, user_id, number, question)
         except Conflict:
             self._give_back("conversation", number)
@@ -193,12 +195,10 @@ class PostgresStore(Conversations):
 
     def sent(self, conversation_id: str, key: str) -> Sent | None:
         def find(user_id: str, number: int) -> list[Sent] | None:
-            sql = """SELECT position, created_at FROM message WHERE user_id = %s AND number = %s AND key = %s
-                ORDER BY seq DESC LIMIT 1"""
-            row = self._database.one(sql, (user_id, number, key_of(Message("", "", key=key))))
-            if row is None:
+            position = writing.position_with(self._database, user_id, number, key)
+            if position is None:
                 return [] if reading.known(self._database, user_id, number) else None
-            return [self._sent_at(user_id, number, row[0], key)] if row[1] >= keys.oldest() else []
+            return [self._sent_at(user_id, number, position, key)]
 
         with suppress(NotFound):
             for sent in self._on(conversation_id, find):
@@ -244,12 +244,23 @@ def _append_behind(
         known = locked(transaction, user_id, number)
         if known is None:
             return None
-        line = writing.parent_line(transaction, known, messages[0].parent or 0)
-        if known.count < known.total or line != known.total - 1:
-            shape = shape_of(transaction, user_id, number, known.total, known.chosen)
-            if line != shape.end:
-                writing.show(transaction, known, shape, line)
+        writing.show_parent(transaction, known, messages[0].parent or 0)
         return writing.append(transaction, user_id, number, messages)
+
+
+def _begin(
+    database: Database, user_id: str, number: int, question: Message
+) -> tuple[Conversation, Message | None, int] | None:
+    """Do as `writing.begin` does, behind the question's parent if it has one."""
+    if question.parent is None:
+        return writing.begin(database, user_id, number, question)
+    with database.transaction() as transaction:
+        known = locked(transaction, user_id, number)
+        if known is None:
+            return None
+        if not question.key or writing.position_with(transaction, user_id, number, question.key) is None:
+            writing.show_parent(transaction, known, question.parent)
+        return writing.begin(transaction, user_id, number, question)
 
 
 def _changed(transaction: Transaction, known: Known, fields: dict[str, Any], change: Change) -> Message:

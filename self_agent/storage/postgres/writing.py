@@ -207,7 +207,27 @@ def line_of(asked: Asked, user_id: str, number: int, message_id: int) -> int:
     raise NotFound(NO_MESSAGE)
 
 
-def parent_line(asked: Asked, known: Known, parent: int) -> int:
+def show_parent(transaction: Transaction, known: Known, parent: int) -> None:
+    """Show the branch that ends in a message, hidden or not, 0: none, so that what is appended follows it.
+
+    Raises NotFound.
+    """
+    line = _parent_line(transaction, known, parent)
+    if known.count < known.total or line != known.total - 1:
+        shape = shape_of(transaction, known.user_id, known.number, known.total, known.chosen)
+        if line != shape.end:
+            show(transaction, known, shape, line)
+
+
+def position_with(asked: Asked, user_id: str, number: int, key: str) -> int | None:
+    """Return the position of the last message with a key of this name, if it is of the last 24 hours."""
+    sql = """SELECT position, created_at FROM message WHERE user_id = %s AND number = %s AND key = %s
+        ORDER BY seq DESC LIMIT 1"""
+    row = asked.one(sql, (user_id, number, key_of(Message("", "", key=key))))
+    return row[0] if row and row[1] >= keys.oldest() else None
+
+
+def _parent_line(asked: Asked, known: Known, parent: int) -> int:
     """Return the line of a message that another is to follow, hidden or not; 0 is none. Raises NotFound."""
     if parent == 0:
         return BEGINNING
