@@ -18,6 +18,7 @@ OWN_COLUMNS = ("project_id", "is_draft", "pinned", "archived")
 _IN_FIELDS = tuple(name for name in SETTABLE if name not in OWN_COLUMNS)
 _KNOWN = ("id", "number", "user_id", "created_at", "updated_at", "count", "first", "summary")
 COLUMN_NAMES = (*_KNOWN, *OWN_COLUMNS, "fields")
+_PLAIN = COLUMN_NAMES[:-1]
 COLUMNS = ", ".join(COLUMN_NAMES)
 MESSAGE = "position, created_at, parent, hidden, body"  # columns of a message, as `messages_of` takes them
 
@@ -34,10 +35,13 @@ def without_nul(text: str) -> str:
 
 def conversation_of(row: Row) -> Conversation:
     """Return a conversation of its COLUMNS."""
-    values = dict(zip(COLUMN_NAMES, row, strict=True))
-    fields = values.pop("fields")
-    values.update((name, tuple(v) if isinstance(v, list) else v) for name, v in fields.items() if name in SETTABLE)
-    return Conversation(**values)
+    fields = row[-1]
+    made = object.__new__(Conversation)  # as in `storage.rows.from_rows`: half of a list's time would be `__init__`
+    made.__dict__.update(zip(_PLAIN, row, strict=False))
+    if fields:
+        known = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items() if name in SETTABLE}
+        made.__dict__.update(known)  # a default that is missing here is an attribute of the class
+    return made
 
 
 def settable_columns(fields: Mapping[str, Any], before: Conversation | None = None) -> dict[str, Any]:
