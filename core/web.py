@@ -19,6 +19,7 @@ from flask.json.provider import JSONProvider
 from flask_cors.core import get_cors_options, set_cors_headers
 from werkzeug.exceptions import HTTPException
 
+from core import logs
 from core.config import Settings
 from core.errors import AppError, Forbidden, InvalidRequest, Unauthorized, UnsupportedMediaType, from_http_status
 
@@ -34,6 +35,8 @@ LOCAL_ORIGINS = (
     r"https?://tauri\.localhost",
 )
 READS_ITSELF = "reads_body_itself"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+NO_ROUTE, OTHER = "(none)", "(other)"  # what is said of a path that is none, and of a method that nobody knows
 _CHUNK = 1 << 16  # bytes of a body that is not read at once
 ALLOWED_HEADERS = [
     "authorization",
@@ -46,6 +49,7 @@ ALLOWED_HEADERS = [
 ]
 
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]
+Answered = Callable[[str, str, int, float], None]  # is told of each answer: method, route, status, seconds
 ViewResult = tuple[Any, int, dict[str, str]]
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -73,10 +77,11 @@ def json_response(data: T, status: int = 200) -> Json[T]:
     return cast("Json[T]", (orjson.dumps(data), status, {"Content-Type": "application/json"}))
 
 
-def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
+def install(app: Flask, settings: Settings, error_body: ErrorBody, answered: Answered | None = None) -> None:
     """Put the gates, the error handler and the access log into `app`.
 
-    `error_body(error, path)` gives the body and the status that the dialect of that path answers with.
+    `error_body(error, path)` gives the body and the status that the dialect of that path answers with. `answered` is
+    told the template of a route, never a path, and of no method that is not one of HTTP's.
     """
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -99,6 +104,7 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
     @app.before_request
     def gate() -> None:
         g.request_id = os.urandom(8).hex()
+        logs.request_id.set(g.request_id)
         g.began = time.monotonic()
         check_host(request.host, hosts)
         if (target := _raw_path())[:1] not in ("/", ""):  # a whole URL, which no browser sends to a server itself
@@ -113,7 +119,15 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
             set_cors_headers(response, cors)
         line = (request.method, request.path, response.status_code, g.request_id, g.began)
         response.call_on_close(lambda: _log_access(*line))
+        if answered is not None:
+            route, began = request.url_rule.rule if request.url_rule else NO_ROUTE, g.began
+            method, status = request.method if request.method in METHODS else OTHER, response.status_code
+            response.call_on_close(lambda: answered(method, route, status, time.monotonic() - began))
         return response
+
+    @app.teardown_request
+    def forget(_: BaseException | None) -> None:
+        logs.request_id.set("")  # the thread goes on to work for others
 
     _install_errors(app, error_body)
 
@@ -267,9 +281,8 @@ def _raw_path() -> str:
 
 
 def _log_access(method: str, path: str, status: int, request_id: str, began: float) -> None:
-    log.info("%s %s %d %.1fms %s", method, _printable(path), status, (time.monotonic() - began) * 1000, request_id)
-
-
-def _printable(path: str) -> str:
-    """Keep a path from forging log lines."""
-    return path if path.isprintable() else ascii(path)
+    milliseconds = (time.monotonic() - began) * 1000
+    path = logs.escaped(path)
+    fields = {"method": method, "path": path, "status": status, "milliseconds": round(milliseconds, 1)}
+    fields["request_id"] = request_id
+    log.info("%s %s %d %.1fms %s", method, path, status, milliseconds, request_id, extra=fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -12,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from core import auth, config, web
 from core.config import Settings
 from core.web import Json, json_response
-from self_agent import cli, openapi, welcome
+from self_agent import cli, metrics, openapi, readiness, welcome
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.feed import Feed
@@ -24,7 +25,7 @@ from self_agent.titles import Titles
 from self_agent.transfer import Transfer
 from self_agent.turns.runner import Turns
 
-PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
+PUBLIC = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Parts:
     titles: Titles
     transfer: Transfer
     settings: Settings
+    metrics: metrics.Metrics
+    draining: threading.Event  # set once the server is to stop
 
 
 def create_app(
@@ -52,7 +55,8 @@ def create_app(
     settings = settings or config.load()
     app = Flask(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
-    web.install(app, settings, mounts.error_body)
+    measured = metrics.Metrics()
+    web.install(app, settings, mounts.error_body, measured.answered if settings.metrics else None)
     auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
     web.install_body(app)
     mounts.register(app)
@@ -63,7 +67,9 @@ def create_app(
         store = cli.later(partial(open_store, settings)) if cli.is_running() else open_store(settings)
     feed = Feed()
     titles = Titles(store, provider, feed.tell, is_on=settings.auto_title)
-    turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell)
+    if settings.metrics and not cli.is_running():
+        measured.watch(store)
+    turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell, ended=measured.ended)
     use_cases = Conversations(
         store,
         turns,
@@ -74,9 +80,14 @@ def create_app(
         keep_deleted_days=settings.keep_deleted_days,
     )
     shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
-    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings)
+    parts = Parts(
+        store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, measured, threading.Event()
+    )
     app.extensions["self_agent"] = parts
     install_health(app, parts)
+    readiness.install(app, store, provider, parts.draining.is_set)
+    if settings.metrics:
+        metrics.install(app, partial(measured.page, turns), auth=settings.auth_enabled)
     welcome.install(app, parts.provider.status)
     return app
 

@@ -63,6 +63,8 @@ ALLOWED = {
         "self_agent.transfer",
     },
     "self_agent.welcome": {"self_agent.document"},
+    "self_agent.metrics": {"core", "core.web", "self_agent.document", "self_agent.storage", "self_agent.turns"},
+    "self_agent.readiness": {"core", "core.web", "self_agent.providers", "self_agent.storage"},
     "self_agent.cli": {
         "core", "self_agent.models", "self_agent.storage", "self_agent.legacy", "self_agent.transfer",
     },
@@ -70,6 +72,7 @@ ALLOWED = {
 WIRING = (
     "self_agent",
     "self_agent.server",
+    "self_agent.gunicorn_connections",
     "self_agent.gunicorn_server",
     "self_agent.gunicorn_worker",
 )  # these put the parts together
@@ -83,6 +86,8 @@ KNOWS_FLASK = (
     "self_agent.dialects",
     "self_agent.cli",
     "self_agent.welcome",
+    "self_agent.metrics",
+    "self_agent.readiness",
     *WIRING,
 )
 

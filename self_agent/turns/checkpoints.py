@@ -64,4 +64,4 @@ class Checkpoints:
                 if text := turn.since_checkpoint():
                     self._store.checkpoint(turn.conversation_id, turn.reply, text)
             except AppError as error:
-                log.warning("turn %s is not checkpointed: %s", turn.id, error.message)
+                log.warning("turn %s is not checkpointed: %s", turn.id, error.message, extra=turn.log_fields)

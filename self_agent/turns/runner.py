@@ -30,6 +30,7 @@ from self_agent.turns.turn import Turn, Work
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Conversation, Cancellation], Iterable[Chunk]]
+Ended = Callable[[Turn, str], None]
 
 FAREWELL = 3.0  # seconds for clients to take their last events
 TOO_LONG = "the reply was longer than MAX_REPLY_BYTES"
@@ -40,13 +41,23 @@ class Turns:
     """All turns that are running or waiting to run."""
 
     def __init__(
-        self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf, tell: Tell = unheard
+        self,
+        store: Store,
+        *,
+        checkpoint_seconds: float = 1.0,
+        most: float = math.inf,
+        tell: Tell = unheard,
+        ended: Ended | None = None,
     ) -> None:
-        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended."""
+        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended.
+
+        `ended` is called with each turn and how it ended: `complete`, `stopped`, `cut` or `failed`.
+        """
         self.hub = Hub()
         self._store = store
         self._most = most
         self._tell = tell
+        self._ended = ended
         self.queues = Queues()
         self.current, self.answering = self.queues.current, self.queues.answering
         self.listen, self.held = self.queues.listen, self.queues.held
@@ -232,17 +243,16 @@ class Turns:
                 if turn.question.id:
                     stored = self._store.finish(turn.conversation_id, reply if text.strip() else None)
         except AppError as failure:
-            log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message)
+            log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message, extra=turn.log_fields)
             error = failure
         except Exception:
-            log.exception("the reply of turn %s could not be stored", turn.id)
+            log.exception("the reply of turn %s could not be stored", turn.id, extra=turn.log_fields)
             error = AppError("the reply could not be stored; the log says why")
-        spent = time.monotonic() - turn.began
-        if error:
-            reason = f"{type(error).__name__}: {error.message}"
-            log.warning("turn %s of %s failed after %.3f s: %s", turn.id, turn.conversation_id, spent, reason)
-        else:
-            log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent)
+        _log_end(turn, error)
+        if self._ended:
+            self._ended(
+                turn, "failed" if error else "complete" if not is_incomplete else "cut" if reason else "stopped"
+            )
         self._leave_queue(turn, Failed(error) if error else Done(stored))
 
     def _show_again(self, turn: Turn, question: Message, reply: Message) -> None:
@@ -267,8 +277,19 @@ def _presentable(error: BaseException | None, turn: Turn) -> AppError | None:
     """Return the error that readers may see; what nobody foresaw goes to the log."""
     if error is None or isinstance(error, AppError):
         return error
-    log.error("turn %s failed", turn.id, exc_info=error)
+    log.error("turn %s failed", turn.id, exc_info=error, extra=turn.log_fields)
     return AppError("the server failed while the reply was generated; the log says why")
+
+
+def _log_end(turn: Turn, error: AppError | None) -> None:
+    spent = time.monotonic() - turn.began
+    if error:
+        words = f"{type(error).__name__}: {error.message}"
+        log.warning(
+            "turn %s of %s failed after %.3f s: %s", turn.id, turn.conversation_id, spent, words, extra=turn.log_fields
+        )
+    else:
+        log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent, extra=turn.log_fields)
 
 
 def _let_go(answer: Iterable[Chunk]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
+from core import logs
 from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
@@ -42,6 +43,8 @@ class Turn:
         """`most` is how many bytes of text and reasoning the reply may have."""
         self.id = uuid.uuid4().hex
         self.began = time.monotonic()
+        self.first = 0.0  # when the first piece of the reply came
+        self.log_fields = {"turn_id": self.id, "request_id": logs.request_id.get()}  # `extra` of its lines in the log
         self.user_id = user_id
         self.conversation_id = conversation_id
         self.question = question  # with its id and time once it is stored
@@ -132,7 +135,7 @@ class Turn:
             try:
                 wants_more = reader.take(events)
             except Exception:
-                log.exception("a reader of turn %s failed", self.id)
+                log.exception("a reader of turn %s failed", self.id, extra=self.log_fields)
                 wants_more = False
             if not wants_more:
                 self.detach(reader)
@@ -242,6 +245,7 @@ class Turn:
                     self.reply = replace(self.reply, sources=chunk.sources)
                     events.append(chunk)
             if events:
+                self.first = self.first or time.monotonic()
                 self._publish(events)
             return self.room >= 0
 
