@@ -63,7 +63,11 @@ class Terminal(logging.Handler):
         self._has_bar = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        try:
+            text = self.format(record)
+        except Exception:  # a mistake in a log line is no reason for what it tells of to fail
+            self.handleError(record)
+            return
         with self._drawing:
             end, self._has_bar = "\n" if self._has_bar else "", False
             write(sys.stderr, f"{end}{text}\n")
@@ -173,6 +177,7 @@ def setup(log_dir: Path, level: str, log_format: str = "text") -> None:
     is_json = log_format == "json"
     to_file.setFormatter(JsonFormatter() if is_json else Formatter(FORMAT))
     terminal.setFormatter(JsonFormatter() if is_json else TerminalFormatter())
+    terminal.setLevel(logging.NOTSET if is_json else logging.INFO)
     terminal.filters = [] if is_json else [is_shown]
     root.addHandler(to_file)
     root.addHandler(terminal)

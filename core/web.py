@@ -282,7 +282,7 @@ def _raw_path() -> str:
 
 def _log_access(method: str, path: str, status: int, request_id: str, began: float) -> None:
     milliseconds = (time.monotonic() - began) * 1000
-    path = logs.escaped(path)
+    path = path if path.isprintable() else ascii(path)  # or it could forge lines
     fields = {"method": method, "path": path, "status": status, "milliseconds": round(milliseconds, 1)}
     fields["request_id"] = request_id
     log.info("%s %s %d %.1fms %s", method, path, status, milliseconds, request_id, extra=fields)

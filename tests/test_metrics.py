@@ -130,7 +130,9 @@ def test_this_computer_may(client: FlaskClient, address: str) -> None:
     assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": address}).status_code == 200
 
 
-@pytest.mark.parametrize("address", ["192.168.1.9", "::ffff:192.168.1.9", "fe80::1%eth0", "", "unix:", "127.0.0.1, 8.8.8.8"])
+@pytest.mark.parametrize(
+    "address", ["192.168.1.9", "::ffff:192.168.1.9", "fe80::1%eth0", "", "unix:", "127.0.0.1, 8.8.8.8"]
+)
 def test_others_may_not(client: FlaskClient, address: str) -> None:
     """Nobody else, whatever they claim."""
     claims = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "X-Real-IP": "127.0.0.1"}
