@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -90,6 +91,28 @@ def test_ctrl_c_while_draining_stores(tmp_path: Path, upstream: FakeUpstream) ->
         assert b'"incomplete":true' in answer.rest()
         assert server.wait(20) == 0
     assert not list((tmp_path / "data" / "checkpoints").iterdir())
+
+
+def test_ctrl_c_ends_the_grace(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Ctrl-C behind a SIGTERM: nobody waits for the grace, and nobody is killed before the reply is stored."""
+    upstream.enqueue(Reply([f"w{n} " for n in range(400)], delay=0.05))
+    with Server(tmp_path, grace_seconds=LONG, **on(upstream)) as server:
+        answer = server.stream("c", "hi")
+        answer.first_piece()
+        server.signal(signal.SIGTERM)
+        until_refused(server)
+        server.signal(signal.SIGINT)
+        assert b'"incomplete":true' in answer.rest()
+        assert server.wait(20) == 0
+
+
+def until_refused(server: Server) -> None:
+    """Wait until no new connection is answered."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(requests.RequestException):
+        while requests.get(f"{server.url}/healthz", timeout=1).status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_json_log_of_a_server(tmp_path: Path, upstream: FakeUpstream) -> None:
