@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.errors import StorageError, UpstreamError
+from core.errors import NotFound, StorageError, UpstreamError
 from self_agent import parts_of
 from self_agent.events import Delta, Info
 from self_agent.models import Message
@@ -112,9 +112,10 @@ def test_store_failures_are_counted(make_app: MakeApp, monkeypatch: pytest.Monke
     app = make_app()
     with pytest.raises(StorageError):
         parts_of(app).store.checkpoint("c", Message("assistant", ""), "text")
-    client = app.test_client()
-    client.get("/v1/chat/conversations/nothing/messages")
-    found = samples(client)
+    with pytest.raises(NotFound):
+        parts_of(app).store.append("nothing", Message("user", "hi"))
+    found = samples(app.test_client())
+    assert found["self_agent_store_seconds_count", "append"] == 1
     assert found["self_agent_store_failures_total", "checkpoint"] == 1
     assert [name for name in found if name[0] == "self_agent_store_failures_total"] == [
         ("self_agent_store_failures_total", "checkpoint")
