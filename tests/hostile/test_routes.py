@@ -78,7 +78,14 @@ def seed(app: Flask) -> dict[str, Any]:
     folder = own[0] if own else shelves.create_folder("local", "f")
     on_shelf = {"folder_id": folder.id, "tag_id": shelves.add_tag("local", KNOWN, "hello").id}
     ids = {"conversation_id": KNOWN, "session_id": KNOWN, "user_id": "local", "number": conversation.number}
-    return {**ids, **on_shelf, "message_id": message.id, "message_ids": [message.id], "project_id": projects[0].id}
+    return {
+        **ids,
+        **on_shelf,
+        "name": "app.js",
+        "message_id": message.id,
+        "message_ids": [message.id],
+        "project_id": projects[0].id,
+    }
 
 
 def filled(rule: Rule, known: dict[str, Any], **instead: str) -> str:
