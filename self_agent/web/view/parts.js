@@ -32,7 +32,7 @@ export function Menu({ label, items, class: className = "icon", children, title 
 
   function toggled(event) {
     if (event.newState !== "closed") return;
-    const hadFocus = menu.current.contains(document.activeElement) || document.activeElement === document.body;
+    const hadFocus = menu.current?.contains(document.activeElement) || document.activeElement === document.body;
     setShown(null);
     if (hadFocus) button.current?.focus();
   }
