@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -106,9 +107,7 @@ def obtain(packages: Iterable[Package], registry: str = "", folder: Path = FOLDE
 
 def _download(package: Package, registry: str) -> bytes:
     """Return the tarball, which is the right one."""
-    if not registry.startswith(("https://", "http://")):
-        raise FetchFailed(f"LIBRARIES_REGISTRY must begin with https:// or http://; correct it, {REMEDY}")
-    place = urlsplit(registry).hostname
+    place = _place(registry)
     data = bytearray()
     url = f"{registry.rstrip('/')}/{package.tarball}"
     try:
@@ -121,7 +120,7 @@ def _download(package: Package, registry: str) -> bytes:
     except requests.HTTPError as error:
         status = error.response.status_code
         raise FetchFailed(f"{place} answers {status} for {package.tarball}; {_other_registry()}") from error
-    except (requests.RequestException, ValueError) as error:  # ValueError: a URL with half an address in it
+    except requests.RequestException as error:
         log.info("page: %s of %s: %s", package.tarball, place, type(error).__name__)
         raise FetchFailed(
             f"{place} cannot be reached, or breaks off; is there a network? {_other_registry()}"
@@ -131,6 +130,15 @@ def _download(package: Package, registry: str) -> bytes:
         reason = f"{place} sends another {package.name} {package.version} than the lock file names"
         raise FetchFailed(f"{reason}: it has another hash, and was thrown away; {_other_registry()}")
     return bytes(data)
+
+
+def _place(registry: str) -> str:
+    """Return the host of a registry, for a person: its URL may have a password in it."""
+    with contextlib.suppress(ValueError):  # of half an address
+        parts = urlsplit(registry)
+        if parts.scheme in ("https", "http") and parts.hostname:
+            return parts.hostname
+    raise FetchFailed(f"LIBRARIES_REGISTRY must be a URL such as {REGISTRY}; correct it, {REMEDY}")
 
 
 def _other_registry() -> str:

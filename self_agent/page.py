@@ -62,6 +62,9 @@ class Page:
         except FetchFailed as failure:
             self.why_not = f"The chat page is not here: {failure}"
             log.warning("page: %s", failure)
+        except Exception:
+            self.why_not = MISSING
+            log.exception("page: its libraries could not be fetched")
 
 
 def install(app: Flask, page: Page | None, status: Callable[[], dict[str, Any]]) -> None:

@@ -65,7 +65,7 @@ def libraries() -> Path:
     try:
         obtain(locked(), os.environ.get("LIBRARIES_REGISTRY", ""))
     except FetchFailed as failure:
-        pytest.skip(str(failure))
+        pytest.skip(f"the tests of the page did not run: {failure}")
     return FOLDER
 
 
