@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from self_agent import libraries
-from self_agent.libraries import FetchFailed, Package, locked, obtain
+from self_agent.libraries import FetchFailed, Package, __main__, locked, obtain
 
 FILES = {"package/LICENSE": b"words", "package/dist/one.mjs": b"export const one = 1;"}
 TARBALL = "one/-/one-1.0.0.tgz"
@@ -240,9 +240,9 @@ def test_command_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, capsys: p
     def fail(*_: Any) -> None:
         raise FetchFailed("there is no network; look at it")
 
-    monkeypatch.setattr(libraries, "obtain", fail)
-    monkeypatch.setattr(libraries, "FOLDER", Path("nowhere"))
-    assert libraries.main([]) == 1
+    monkeypatch.setattr(__main__, "obtain", fail)
+    monkeypatch.setattr(__main__, "FOLDER", Path("nowhere"))
+    assert __main__.main([]) == 1
     assert capsys.readouterr().err == "self_agent: there is no network; look at it\n"
     monkeypatch.setenv("PAGE", "false")
-    assert libraries.main(["--tests"]) == 0
+    assert __main__.main(["--tests"]) == 0

@@ -6,7 +6,6 @@ repository. `python -m self_agent.libraries` fetches what is missing; with `--te
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import hashlib
@@ -16,7 +15,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterable
@@ -27,12 +25,9 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock
 
-from core import config
-from core.errors import StartupError
-
 log = logging.getLogger(__name__)
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent.parent / "web"
 LOCK = WEB / "libraries.lock.json"
 FOLDER = WEB / "libraries"
 REGISTRY = "https://registry.npmjs.org"
@@ -180,24 +175,3 @@ def _contents(package: Package, data: bytes) -> dict[str, bytes]:
     if missing := set(package.files) - set(found):
         raise FetchFailed(f"{package.name} {package.version} has no file {min(missing)}; correct {LOCK.name}, {REMEDY}")
     return found
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Fetch what is missing; return the exit code."""
-    parser = argparse.ArgumentParser(description="Fetch the libraries of the chat page.")
-    parser.add_argument("--tests", action="store_true", help="and what only the tests need")
-    options = parser.parse_args(arguments)
-    try:
-        settings = config.load()
-        packages = [package for package in locked() if options.tests or not package.tests]
-        if settings.page and not all(package.is_in(FOLDER) for package in packages):
-            print("fetching the libraries of the chat page, 3 MB, once", flush=True)
-            obtain(packages, settings.libraries_registry)
-    except (FetchFailed, StartupError) as error:
-        print(f"self_agent: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
