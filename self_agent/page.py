@@ -77,8 +77,7 @@ def install(app: Flask, page: Page | None, status: Callable[[], dict[str, Any]])
         assets = page.assets() if page else None
         asset = assets.shell() if assets else None
         if assets is None or asset is None:
-            why_not = page.why_not if page else ""
-            return welcome.page(request.url_root, status(), why_not, again=why_not is FETCHING)
+            return welcome.page(request.url_root, status(), page.why_not if page else "")
         response = _response(asset)
         response.headers["Content-Security-Policy"] = assets.policy
         return response

@@ -118,7 +118,7 @@ def _download(package: Package, registry: str) -> bytes:
     except requests.RequestException as error:
         log.info("page: %s of %s: %s", package.tarball, place, type(error).__name__)
         raise FetchFailed(
-            f"{place} cannot be reached, or breaks off; is there a network? {_other_registry()}"
+            f"{place} cannot be reached, or breaks off; look at the network, {_other_registry()}"
         ) from error
     method, _, expected = package.integrity.partition("-")
     if method != "sha512" or base64.b64decode(expected) != hashlib.sha512(data).digest():
