@@ -8,7 +8,6 @@ import hashlib
 import http.server
 import io
 import json
-import multiprocessing
 import os
 import tarfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from self_agent import libraries
 from self_agent.libraries import FetchFailed, Package, __main__, locked, obtain
@@ -207,18 +207,23 @@ def test_killed_run_is_continued(registry: Registry, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".new-*"))
 
 
-def test_two_at_once_fetch_once(registry: Registry, tmp_path: Path) -> None:
-    """Who comes second waits for the first, in whichever process."""
+def test_second_waits_for_first(registry: Registry, tmp_path: Path) -> None:
+    """Who comes second, in whichever process, waits, and fetches what the first did not."""
     data = packed(FILES)
     url = registry(data)
-    spawned = multiprocessing.get_context("spawn")
-    others = [spawned.Process(target=obtain, args=([package_of(data)], url, tmp_path)) for _ in range(3)]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join(60)
-    assert [other.exitcode for other in others] == [0, 0, 0]
-    assert Served.asked == 1
+    second = threading.Thread(target=obtain, args=([package_of(data)], url, tmp_path))
+    with FileLock(tmp_path / ".lock"):  # the first is at it
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert Served.asked == 0
+        for name in ("LICENSE", "dist/one.mjs"):
+            path = tmp_path / "one-1.0.0" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("by the first")
+    second.join(20)
+    assert Served.asked == 0
+    assert (tmp_path / "one-1.0.0" / "LICENSE").read_text() == "by the first"
 
 
 def test_lock_file_is_complete() -> None:
