@@ -71,6 +71,7 @@ def registry() -> Iterator[Registry]:
     """Serve a tarball; return the registry's URL."""
     Served.asked, Served.promised = 0, None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that has had enough is no error
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def serve(data: bytes, promised: int | None = None) -> str:
