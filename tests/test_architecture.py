@@ -43,7 +43,12 @@ ALLOWED = {
         "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
         "self_agent.document",
     },
-    "self_agent.welcome": {"self_agent.document"},
+    "self_agent.welcome": set(),
+    "self_agent.libraries": {"core"},
+    "self_agent.assets": {"self_agent.libraries"},
+    "self_agent.page": {
+        "core", "self_agent.document", "self_agent.welcome", "self_agent.libraries", "self_agent.assets",
+    },
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
 }  # fmt: skip
 WIRING = (
@@ -61,6 +66,7 @@ KNOWS_FLASK = (
     "self_agent.dialects",
     "self_agent.cli",
     "self_agent.welcome",
+    "self_agent.page",
     *WIRING,
 )
 
