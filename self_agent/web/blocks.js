@@ -230,7 +230,7 @@ export class Blocks {
   #settle(count) {
     for (const { token, nodes } of this.#tail.splice(0, count)) {
       finishNodes(nodes);
-      if (token.raw.includes("[")) this.#linkable.push({ raw: token.raw, nodes });
+      if (nodes.length && token.raw.includes("[")) this.#linkable.push({ raw: token.raw, nodes });
     }
   }
 
@@ -245,7 +245,7 @@ export class Blocks {
     if (!Object.keys(links).length) return;
     for (const { raw, nodes } of this.#linkable) {
       const made = renderTokens(lex(raw, links), this.#words);
-      if (!nodes.length || !made.querySelector("a")) continue;
+      if (!made.querySelector("a")) continue; // nothing in it refers to anything
       finishNodes(made.childNodes);
       nodes[0].before(made);
       for (const node of nodes) node.remove();

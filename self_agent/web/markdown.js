@@ -40,7 +40,13 @@ class Limited extends Tokenizer {
   html(text) {
     return KEPT_AT_START.test(text) ? undefined : super.html(text); // a paragraph begins with it
   }
+
+  lheading(text) {
+    const token = super.lheading(text);
+    return token && FORMULA_LINE.test(token.raw) ? undefined : token; // the formula ends what is in front of it
+  }
 }
+const FORMULA_LINE = /\n {0,3}(?:\$\$|\\\[)/;
 const KEPT_AT_START = new RegExp(`^ {0,3}</?(?:br|${KEPT})\\s*/?>`, "i");
 for (const name of ["blockquote", "list", "emStrong", "link", "reflink", "del"]) {
   const parse = Tokenizer.prototype[name];
@@ -129,8 +135,9 @@ export function lex(text, links = {}) {
   lexer.blockTokens(text, lexer.tokens);
   for (const { src, tokens } of lexer.inlineQueue) {
     lexer.state.inRawBlock = false;
-    if ((src.match(MARKS)?.length ?? 0) > MOST_MARKS) tokens.push({ type: "text", raw: src, text: src, escaped: false });
-    else lexer.inlineTokens(src, tokens);
+    const text = src.trimEnd();
+    if ((text.match(MARKS)?.length ?? 0) > MOST_MARKS) tokens.push({ type: "text", raw: text, text, escaped: false });
+    else lexer.inlineTokens(text, tokens);
   }
   return lexer.tokens;
 }

@@ -4,6 +4,7 @@ import { later } from "./idle.js";
 // Deeper or longer ones have crashed the renderer process of a browser: KaTeX and then layout recurse as deep.
 const LONGEST = 4000;
 const DEEPEST = 40;
+const MOST_CELLS = 400; // of matrices: each becomes a dozen elements, and 3,000 held a page up for a second
 const REMEMBERED = 300; // formulas: those of a growing reply are shown again with every frame
 
 const remembered = new Map(); // kind and source -> the element, to be cloned
@@ -68,7 +69,7 @@ const ENDS = /^(?:\}|\\(?:end|right|egroup|endgroup))$/;
 const DEFINES = /\\(?:[gex]?def|let|futurelet|global|long|(?:re|provide)?(?:new)?command|DeclareMathOperator)(?![a-zA-Z])/;
 // They take all that follows as their content, whatever stands between.
 const SWITCH = /^\\(?:(?:display|text|script|scriptscript)style|tiny|\w*size|small|normalsize|large|Large|LARGE|huge|Huge|rm|sf|tt|bf|it|cal|frak|Bbb|color|\w*over|\w*atop|choose)$/;
-const TWO = /frac|binom|set|stackrel|rule|above|box|raise|color|html|href|xrightarrow|math(?:choice)/; // arguments
+const TWO = /frac|binom|set|stackrel|rule|above|box|raise|color|html|href|xrightarrow/; // arguments
 
 /**
  * Return whether a formula is short and flat enough to be given to KaTeX.
@@ -77,7 +78,7 @@ const TWO = /frac|binom|set|stackrel|rule|above|box|raise|color|html|href|xright
  * them than their own arguments.
  */
 export function isHarmless(tex) {
-  if (tex.length > LONGEST || DEFINES.test(tex)) return false;
+  if (tex.length > LONGEST || DEFINES.test(tex) || tex.split("&").length > MOST_CELLS) return false;
   const level = (mark) => ({ mark, run: 0, fixed: 0, wanted: 0 });
   const open = [level("{")];
   let afterCommand = false;
@@ -93,7 +94,7 @@ export function isHarmless(tex) {
     else if (SWITCH.test(part)) top.fixed++;
     else if (/^(?:[\^_]|\\[a-zA-Z])/.test(part)) {
       top.run++;
-      top.wanted = TWO.test(part) ? 2 : 1;
+      top.wanted = part === "\\mathchoice" ? 4 : TWO.test(part) ? 2 : 1;
     } else hasArgument(top);
     afterCommand = part.length > 1;
     if (open.reduce((sum, { run, fixed }) => sum + Math.max(1, run + fixed), 0) > DEEPEST) return false;

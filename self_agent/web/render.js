@@ -52,8 +52,7 @@ function replacePicture(picture) {
   if (PICTURE.test(address)) return;
   const url = parse(address);
   const link = document.createElement(url && !picture.closest("a") ? "a" : "span");
-  link.textContent = picture.alt || url?.host || "…";
-  link.className = "picture";
+  link.textContent = `🖼 ${picture.alt || url?.host || "…"}`;
   if (link.localName === "a") {
     link.setAttribute("href", url.href);
     checkLink(link);
