@@ -122,7 +122,7 @@ marked.use({
 });
 const options = { ...marked.defaults, tokenizer: new Limited() };
 
-const languageOf = (info) => (info ?? "").trim().split(/\s/)[0];
+const languageOf = (info) => /^[{.\s]*([^\s<>{}"'&`,:=]{0,40})/.exec(info ?? "")[1]; // {.python}, python:file.py
 const codeText = (text) => (text ? `${text.replace(/\n$/, "")}\n` : "");
 
 // --- what the rest of the page uses
