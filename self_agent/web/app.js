@@ -30,8 +30,7 @@ function Page() {
 function news(type, id) {
   if (type === "connected") wake();
   if (type === "connected" || type === "lost") health.look();
-  if (type === "connected" || (id === current.value.id && type !== "deleted")) return lookAgain();
-  return undefined;
+  if (type === "connected" || (id === current.value.id && type !== "deleted")) lookAgain();
 }
 
 function escape() {

@@ -141,7 +141,8 @@ export async function followList(news) {
     let silent = false;
     try {
       const response = await api.followList(cut.signal);
-      await Promise.all([refresh(), news("connected", null)]); // what was missed meanwhile
+      news("connected", null);
+      await refresh(); // what was missed meanwhile
       for await (const { data } of events(response)) hear(JSON.parse(data), news);
     } catch (error) {
       silent = error.status === 404; // an older server
@@ -151,7 +152,9 @@ export async function followList(news) {
       free();
     }
     await rest(silent ? POLL : 1000 + 1000 * Math.random());
-    if (silent) await Promise.all([refresh(), news("connected", null)]);
+    if (!silent) continue;
+    news("connected", null);
+    await refresh();
   }
 }
 

@@ -14,6 +14,8 @@ const MOST = 400; // more than that are dropped in front when the reader is at t
 
 let visit = 0; // counts chats that were opened, so that a late answer is not shown in another chat
 let reading = null;
+let underWay = 0; // reads of the newest page
+let isMissed = false; // something has changed while one was
 
 const isHere = (mine) => mine === visit;
 
@@ -37,30 +39,35 @@ export async function show(id) {
 async function load(mine = visit, { join = true } = {}) {
   reading = new AbortController();
   const { signal } = reading;
+  underWay++;
   try {
     const chat = await api.read(current.value.id, { size: PAGE, signal });
     if (!isHere(mine)) return false;
+    if (live.value.phase !== "idle") return true; // something was asked meanwhile, and will be read at its end
     take(chat);
-    if (join && chat.answering && live.value.phase === "idle") joinReply();
+    if (join && chat.answering) joinReply();
     return true;
   } catch (error) {
     if (!isHere(mine) || signal.aborted) return false;
     opening.value = false;
-    problem.value = { ...explain(error), retry: () => load(mine) };
+    problem.value = { ...explain(error), ofLoading: true, retry: () => load(mine) };
     return false;
+  } finally {
+    underWay--;
+    if (isMissed && !underWay) lookAgain();
   }
 }
 
 /** Look again whether somebody else, on another device or in another tab, has changed the open chat. */
 export function lookAgain() {
-  if (live.value.phase === "idle" && !editing.value) return load();
-  return undefined;
+  isMissed = underWay > 0;
+  if (!isMissed && live.value.phase === "idle" && !editing.value) load();
 }
 
 function take({ messages: page, meta, config, ...chat }) {
   batch(() => {
     opening.value = false;
-    problem.value = null;
+    if (problem.value?.ofLoading) problem.value = null;
     const { id, isNew } = current.value;
     current.value = { ...chat, id, isNew: isNew && !page.length, fallback: config?.model };
     merge(page, meta.has_more);
@@ -139,7 +146,7 @@ export async function regenerate(message) {
   const shown = messages.value.slice(0, message.role === "user" ? at + 1 : at);
   let sent = false;
   const open = (signal) => {
-    if (sent) return api.join(id, null, signal); // it carries no key: better joined than answered twice
+    if (sent) return api.join(id, 0, signal); // it carries no key: better joined than answered twice
     sent = true;
     return api.regenerate(id, message.id, {}, signal);
   };
@@ -148,7 +155,7 @@ export async function regenerate(message) {
 
 function joinReply() {
   const { id } = current.value;
-  return ask({ shown: messages.value, open: (signal) => api.join(id, null, signal), isJoin: true });
+  return ask({ shown: messages.value, open: (signal) => api.join(id, 0, signal), isJoin: true });
 }
 
 async function ask({ shown, question, open, again, isJoin = false }) {
@@ -162,7 +169,7 @@ async function ask({ shown, question, open, again, isJoin = false }) {
   if (!(await load(mine, { join: !isJoin || end === "done" })) && isHere(mine)) dropUnstored();
   if (!isHere(mine)) return;
   const last = messages.value.at(-1);
-  const isOurs = (one) => !before.has(one.id) && one.role === "user" && one.content === question.content;
+  const isOurs = (one) => one.id && !before.has(one.id) && one.role === "user" && one.content === question.content;
   if (question && !messages.value.some(isOurs)) returned.value = { id, text: question.content };
   else if (last?.role === "user") again = () => regenerate(last);
   if (error && !(isJoin && error.status === 404)) problem.value = { ...explain(error), retry: again };

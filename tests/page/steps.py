@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 from playwright.sync_api import Locator, expect
 
-from tests.upstream import Reply
+from tests.upstream import FakeUpstream, Reply, Step
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -14,10 +16,19 @@ if TYPE_CHECKING:
 WORDS = 60
 
 
-def slow(pause: float = 2.5) -> Reply:
-    """Return a reply `word1 word2 …` that pauses, seconds, after the twentieth word."""
-    words = [f"word{number} " for number in range(1, WORDS + 1)]
-    return Reply([*words[:20], pause, *words[20:]], delay=0.01)
+def held(upstream: FakeUpstream, end: str = " ") -> threading.Event:
+    """Let the next reply be `word1 word2 …`, which stops after the twentieth word until the event is set."""
+    go_on = threading.Event()
+    words = [f"word{number}{end}" for number in range(1, WORDS + 1)]
+
+    def steps() -> Iterator[str]:
+        yield from words[:20]
+        while not go_on.wait(0.02) and not upstream.stopping.is_set():
+            pass
+        yield from words[20:]
+
+    upstream.enqueue(Reply(cast("list[Step]", steps())))
+    return go_on
 
 
 def field(page: Page) -> Locator:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PageServer, Serve, asking
+from tests.page.browsing import PageServer, asking
+from tests.page.conftest import Serve
 from tests.page.steps import answered, chats, field, open_chat, questions, replies
 from tests.upstream import FakeUpstream, Reply
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.page.conftest import PageServer
+from tests.page.browsing import PageServer
 from tests.page.steps import chats, menu_of, open_chat, questions
 
 if TYPE_CHECKING:

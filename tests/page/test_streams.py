@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import Complaints, Device, PageServer, Serve, asking
-from tests.page.steps import WORDS, answered, ask, chats, field, open_chat, questions, replies, slow
+from tests.page.browsing import PageServer, asking
+from tests.page.conftest import Complaints, Device, Serve
+from tests.page.steps import WORDS, answered, ask, chats, field, held, open_chat, questions, replies
 from tests.upstream import HANG, FakeUpstream, Reply, chunk_of
 
 if TYPE_CHECKING:
@@ -34,25 +35,27 @@ def whole_once(page: Page) -> None:
 
 def test_reload_mid_stream(page: Page, upstream: FakeUpstream) -> None:
     """Who reloads in the middle of a reply misses nothing of it."""
-    upstream.enqueue(slow())
+    go_on = held(upstream)
     page.goto("/")
     ask(page, "count")
-    expect(replies(page)).to_contain_text("word8")
+    expect(replies(page)).to_contain_text("word20")
     page.reload()
-    expect(replies(page)).to_contain_text("word12")
+    expect(replies(page)).to_contain_text("word20")
     expect(replies(page)).to_have_attribute("aria-busy", "true")
+    go_on.set()
     whole_once(page)
 
 
 def test_second_tab_joins(page: Page, upstream: FakeUpstream) -> None:
     """A second tab shows the reply as it grows, and what is asked in one is seen in the other."""
-    upstream.enqueue(slow())
+    go_on = held(upstream)
     page.goto("/")
     ask(page, "count")
-    expect(replies(page)).to_contain_text("word5")
+    expect(replies(page)).to_contain_text("word20")
     other = page.context.new_page()
     other.goto(page.url)
-    expect(replies(other)).to_contain_text("word10")
+    expect(replies(other)).to_contain_text("word20")
+    go_on.set()
     whole_once(other)
     whole_once(page)
     upstream.enqueue(Reply(["and ", "more"]))
@@ -66,14 +69,15 @@ def test_two_devices(device: Device, upstream: FakeUpstream) -> None:
     desk, phone = device().new_page(), device(viewport={"width": 390, "height": 844}).new_page()
     phone.goto("/")
     expect(phone.get_by_text("Chats appear here")).to_be_attached()
-    upstream.enqueue(slow(4.0))
+    go_on = held(upstream)
     desk.goto("/")
     ask(desk, "From the desk")
     phone.get_by_role("button", name="Chats", exact=True).click()
     expect(chats(phone)).to_have_text(["From the desk"])
     expect(phone.get_by_role("img", name="answering")).to_be_visible()
     chats(phone).click()
-    expect(replies(phone)).to_contain_text("word10")
+    expect(replies(phone)).to_contain_text("word20")
+    go_on.set()
     whole_once(phone)
     whole_once(desk)
     expect(phone.get_by_role("img", name="answering")).to_have_count(0)
@@ -147,26 +151,28 @@ def test_reasoning_is_folded(page: Page, upstream: FakeUpstream) -> None:
     expect(page.locator(".thoughts em")).to_have_text("hard")
 
 
+def from_end(page: Page) -> float:
+    """How far the reader is from the end, in pixels."""
+    return page.locator(".scroll").evaluate("(e) => e.scrollHeight - e.scrollTop - e.clientHeight")
+
+
 def test_reader_stays_where_they_are(page: Page, upstream: FakeUpstream) -> None:
     """Who reads further up is not dragged down by what comes; a button leads to the newest, which is followed then."""
-    long = [f"line {number}\n\n" for number in range(60)]
-    upstream.enqueue(Reply([*long, *(f"more {number}\n\n" for number in range(120))], delay=0.015))
+    go_on = held(upstream, end="\n\n")
     page.goto("/")
     ask(page, "long")
-    expect(replies(page)).to_contain_text("line 50")
-    scroller = page.locator(".scroll")
-    assert scroller.evaluate("(e) => e.scrollHeight - e.scrollTop - e.clientHeight") < 80  # it was followed
-    scroller.hover()
-    page.mouse.wheel(0, -600)
-    expect(page.get_by_role("button", name="To the newest message")).to_be_visible()
-    page.wait_for_timeout(150)
-    before = scroller.evaluate("(e) => e.scrollTop")
-    expect(replies(page)).to_contain_text("more 60")
-    assert abs(scroller.evaluate("(e) => e.scrollTop") - before) < 2
+    expect(replies(page)).to_contain_text("word20")
+    assert from_end(page) < 80  # it was followed
+    page.locator(".scroll").hover()
+    page.mouse.wheel(0, -60)  # a little is enough
+    page.wait_for_function("() => { const e = document.querySelector('.scroll'); return e.scrollHeight - e.scrollTop - e.clientHeight > 50; }")
+    before = page.locator(".scroll").evaluate("(e) => e.scrollTop")
+    go_on.set()
+    answered(page, "word60")
+    assert abs(page.locator(".scroll").evaluate("(e) => e.scrollTop") - before) < 2
     page.get_by_role("button", name="To the newest message").click()
-    answered(page)
-    assert scroller.evaluate("(e) => e.scrollHeight - e.scrollTop - e.clientHeight") < 2
     expect(page.get_by_role("button", name="To the newest message")).to_be_hidden()
+    assert from_end(page) < 2
 
 
 def test_finished_blocks_stay(page: Page, upstream: FakeUpstream) -> None:
@@ -182,7 +188,7 @@ def test_finished_blocks_stay(page: Page, upstream: FakeUpstream) -> None:
 
 def test_end_is_announced_once(page: Page, upstream: FakeUpstream) -> None:
     """A screen reader hears the reply when it is complete, and not every word of it."""
-    upstream.enqueue(slow(0.1))
+    held(upstream).set()
     page.goto("/")
     page.evaluate("""() => { window.heard = []; new MutationObserver(() => heard.push(document.querySelector('[aria-live]').textContent))
         .observe(document.querySelector('[aria-live]'), {childList: true, characterData: true, subtree: true}); }""")

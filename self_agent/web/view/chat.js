@@ -96,6 +96,7 @@ function Lost({ until }) {
   const seconds = useRef();
   useEffect(() => {
     const count = () => {
+      if (!seconds.current) return;
       const left = Math.ceil((until - Date.now()) / 1000);
       seconds.current.textContent = left > 0 ? say("retryIn", { seconds: left }) : say("retrying");
     };
