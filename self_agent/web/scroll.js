@@ -10,25 +10,31 @@ const UPWARD = new Set(["ArrowUp", "PageUp", "Home"]);
  */
 export function manage(scroller, column, { onTop, onEnd }) {
   let isFollowing = true;
-  let isHeld = false; // a pointer is down: a scrollbar is dragged, or text selected
   let touchedAt = 0;
   let lastTop = 0;
+  let lastHeight = 0;
   let held = []; // what was visible before a change: [element, its top]
   const left = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
   const leave = () => (isFollowing = false);
 
+  function note() {
+    lastTop = scroller.scrollTop;
+    lastHeight = scroller.scrollHeight;
+  }
+
   function toEnd() {
     isFollowing = true;
-    scroller.scrollTop = lastTop = scroller.scrollHeight;
+    scroller.scrollTop = scroller.scrollHeight;
+    note(); // what was reached, which is less
   }
 
   function scrolled() {
-    const { scrollTop } = scroller;
+    const { scrollTop, scrollHeight } = scroller;
     if (scrollTop > lastTop && left() <= NEAR) {
       if (!isFollowing) onEnd();
       isFollowing = true;
-    } else if (isHeld && scrollTop < lastTop) leave();
-    lastTop = scrollTop;
+    } else if (scrollTop < lastTop && scrollHeight >= lastHeight) leave(); // the scrollbar, the focus, a search in the page
+    note();
     if (scrollTop < AHEAD) onTop();
   }
 
@@ -37,12 +43,9 @@ export function manage(scroller, column, { onTop, onEnd }) {
     touchstart: (event) => (touchedAt = event.touches[0].clientY),
     touchmove: (event) => event.touches[0].clientY > touchedAt + 4 && leave(),
     keydown: (event) => (UPWARD.has(event.key) || (event.key === " " && event.shiftKey)) && leave(),
-    pointerdown: () => (isHeld = true),
     scroll: scrolled,
   };
   for (const [name, act] of Object.entries(listeners)) scroller.addEventListener(name, act, { passive: true });
-  const release = () => (isHeld = false);
-  addEventListener("pointerup", release);
   const grown = new ResizeObserver(() => isFollowing && toEnd());
   grown.observe(column);
   grown.observe(scroller);
@@ -63,13 +66,15 @@ export function manage(scroller, column, { onTop, onEnd }) {
     release() {
       const [element, top] = held.find(([one]) => one.isConnected) ?? [];
       if (isFollowing) toEnd();
-      else if (element) scroller.scrollTop = lastTop = scroller.scrollTop + element.getBoundingClientRect().top - top;
+      else if (element) {
+        scroller.scrollTop += element.getBoundingClientRect().top - top;
+        note();
+      }
       settle(column);
       if (scroller.scrollTop < AHEAD) onTop();
     },
     end() {
       for (const [name, act] of Object.entries(listeners)) scroller.removeEventListener(name, act);
-      removeEventListener("pointerup", release);
       grown.disconnect();
     },
   };

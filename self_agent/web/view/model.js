@@ -14,7 +14,7 @@ function inWords(model) {
   if (!model) return say("loading");
   const { state, source } = model;
   if (state === "downloading") return say(source ? "state.downloadingFrom" : "state.downloading", { percent: percent(model), source });
-  if (state === "ready") return say("progress" in model ? "state.localReady" : "state.ready");
+  if (state === "ready") return say(model.progress === undefined ? "state.ready" : "state.localReady");
   return ["loading", "failed", "none", "unreachable"].includes(state) ? say(`state.${state}`) : say("state.unknown", { state });
 }
 
