@@ -138,23 +138,24 @@ export async function followList(news) {
     await visible();
     const cut = new AbortController();
     const free = whenHidden(() => cut.abort());
-    let silent = false;
+    const catchUp = () => (news("connected", null), refresh()); // what was missed meanwhile
+    let pause = 1000 + 1000 * Math.random();
     try {
       const response = await api.followList(cut.signal);
-      news("connected", null);
-      await refresh(); // what was missed meanwhile
+      await catchUp();
       for await (const { data } of events(response)) hear(JSON.parse(data), news);
     } catch (error) {
-      silent = error.status === 404; // an older server
-      news("lost", null);
-      if (list.value.state !== "ready") list.value = { ...list.value, state: "failed", error };
+      if (error.status === 404) { // an older server: it is asked now and then
+        pause = POLL;
+        await catchUp();
+      } else {
+        news("lost", null);
+        if (list.value.state !== "ready") list.value = { ...list.value, state: "failed", error };
+      }
     } finally {
       free();
     }
-    await rest(silent ? POLL : 1000 + 1000 * Math.random());
-    if (!silent) continue;
-    news("connected", null);
-    await refresh();
+    await rest(pause);
   }
 }
 

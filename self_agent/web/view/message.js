@@ -16,13 +16,13 @@ function Question({ message }) {
   if (message.id && editing.value === message.id) return html`<${Edit} message=${message} />`;
   return html`<article class="mine" aria-label=${say("you")}>
     <div class="bubble" ref=${bubble} dir="auto">${message.content}</div>
-    ${message.id && html`<div class="acts">
+    <div class="acts">${message.id && html`
       <${Leaf} message=${message} />
       <${Copy} message=${message} shown=${bubble} />
       ${live.value.phase === "idle" && html`<${IconButton} icon="write" label=${say("edit")} onClick=${() => (editing.value = message.id)} />
       <${IconButton} icon="fork" label=${say("fork")} onClick=${() => fork(message)} />`}
-      <${Info} message=${message} />
-    </div>`}
+      <${Info} message=${message} />`}
+    </div>
   </article>`;
 }
 
