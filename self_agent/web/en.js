@@ -23,15 +23,13 @@ export default {
   positionLabel: "Version {at} of {of}", details: "Details", older: "Loading earlier messages…",
   tokens: "{count} tokens", "tokens.one": "{count} token", tokensOf: "{input} tokens in, {output} out", edited: "edited",
   reasoning: "Reasoning", thinking: "Thinking…", thought: "Thought for {seconds} s", sources: "Sources", waiting: "Waiting for the model…",
-  stopped: "This reply is not complete.", goOn: "Regenerate", done: "The reply is complete: {text}",
+  stopped: "This reply is not complete.", done: "The reply is complete: {text}",
   busy: "A reply is being written. Wait for it, or stop it with Esc.",
 
   lost: "The connection is lost. The reply goes on at the server.", retryIn: "It is tried again in {seconds} s.",
   retrying: "It is tried again now…", tryNow: "Try now", tryAgain: "Try again", dismiss: "Dismiss",
-  offline: "The server is not reached.",
 
   model: "Model", chooseModel: "Model: {name}", defaultModel: "The server's choice", noModels: "The server names no models.",
-  modelsFailed: "The models could not be listed.",
   "state.ready": "ready", "state.localReady": "on this computer · ready", "state.downloading": "being fetched: {percent} %",
   "state.downloadingFrom": "being fetched from {source}: {percent} %", "state.loading": "being loaded into memory…",
   "state.failed": "does not run", "state.none": "no model is set up", "state.unreachable": "the server is not reached",

@@ -13,7 +13,7 @@ const MAY_PASS = new Set([0, 429, 502, 503, 504]); // of a rejoin: a proxy or a 
  * each event once. `tell(phase, until)` is told "connecting", "answering" and "lost". Throws a Refusal of `open`.
  */
 export async function followReply({ open, join, take, tell, signal }) {
-  let after = null; // the number of the last event: opaque, only handed back
+  let after = null; // the number of the last event: opaque, only handed back; null before the first
   let pause = FIRST_PAUSE;
   for (;;) {
     try {
@@ -23,7 +23,7 @@ export async function followReply({ open, join, take, tell, signal }) {
       tell("answering");
       for await (const { id, data } of events(response)) {
         const event = JSON.parse(data);
-        after = id ?? after;
+        after = id ?? after ?? 0;
         pause = FIRST_PAUSE;
         take(event);
         if (event.type === "done" || event.type === "error") return event.type;

@@ -23,15 +23,13 @@ export default {
   positionLabel: "第 {at} 个版本，共 {of} 个", details: "详情", older: "正在加载更早的消息…",
   tokens: "{count} 个 token", "tokens.one": "{count} 个 token", tokensOf: "输入 {input} 个 token，输出 {output} 个", edited: "已编辑",
   reasoning: "思考过程", thinking: "思考中…", thought: "思考了 {seconds} 秒", sources: "来源", waiting: "正在等待模型…",
-  stopped: "此回复不完整。", goOn: "重新生成", done: "回复已完成：{text}",
+  stopped: "此回复不完整。", done: "回复已完成：{text}",
   busy: "正在生成回复。请等待，或按 Esc 停止。",
 
   lost: "连接已断开。服务器仍在继续生成回复。", retryIn: "{seconds} 秒后重试。",
   retrying: "正在重试…", tryNow: "立即重试", tryAgain: "重试", dismiss: "关闭",
-  offline: "无法连接服务器。",
 
   model: "模型", chooseModel: "模型：{name}", defaultModel: "由服务器选择", noModels: "服务器没有列出模型。",
-  modelsFailed: "无法列出模型。",
   "state.ready": "就绪", "state.localReady": "在本机运行 · 就绪", "state.downloading": "正在下载：{percent} %",
   "state.downloadingFrom": "正在从 {source} 下载：{percent} %", "state.loading": "正在载入内存…",
   "state.failed": "无法运行", "state.none": "尚未配置模型", "state.unreachable": "无法连接服务器",
