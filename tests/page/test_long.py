@@ -8,9 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from core.config import Settings
-from self_agent import LOCAL_USER
-from self_agent.models import Message
-from self_agent.storage.json_files.store import open_store
+from self_agent.models import LOCAL_USER, Message
+from self_agent.storage.json_files import open_store
 from tests.page.browsing import PageServer
 from tests.page.conftest import Serve
 from tests.page.steps import answered, ask, questions, replies
