@@ -21,6 +21,12 @@ export function acceptDraft(id, text) {
   if (draftOf(id) === text) keepDraft(id, "");
 }
 
+/** Somebody else is to use this browser. */
+export function forgetDrafts() {
+  takeNewId();
+  stored(() => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX)).forEach((key) => localStorage.removeItem(key)));
+}
+
 /** The id of a chat that is yet to be written: this tab's own, the same after a reload. */
 export function newId() {
   const id = stored(() => sessionStorage.getItem(NEW)) || randomId();

@@ -24,23 +24,43 @@ export function parser() {
 }
 
 /** Yield the events of an answer. Throws when the connection breaks or falls silent; returns when it is closed. */
-export async function* events(response, silence = SILENCE) {
+export async function* events(response) {
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   const parse = parser();
+  let why = "";
+  const silence = watchSilence((reason) => {
+    why = reason;
+    reader.cancel().catch(() => {}); // which ends the read that waits
+  });
   try {
     for (;;) {
-      const { value, done } = await within(silence, reader.read());
+      const { value, done } = await reader.read();
+      if (why) throw new Error(why);
       if (done) return;
+      silence.heard();
       yield* parse(decoder.decode(value, { stream: true }));
     }
   } finally {
+    silence.end();
     reader.cancel().catch(() => {}); // whoever leaves the loop leaves the connection
   }
 }
 
-function within(ms, promise) {
-  let timer;
-  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error("silent")), ms)));
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+/** Call `act` with the reason when nothing has been `heard` for too long, also while the computer slept, or the network changed. */
+function watchSilence(act) {
+  let last = Date.now();
+  const look = () => Date.now() - last > SILENCE && act("silent");
+  const moved = () => act("another network");
+  const timer = setInterval(look, 2000);
+  document.addEventListener("visibilitychange", look);
+  addEventListener("online", moved);
+  return {
+    heard: () => (last = Date.now()),
+    end() {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+      removeEventListener("online", moved);
+    },
+  };
 }

@@ -127,7 +127,7 @@ export async function send(text, parent) {
   const shown = parent === undefined ? messages.value : upTo(parent);
   if (isNew) {
     takeNewId();
-    current.value = { ...current.value, isNew: false };
+    current.value = { ...current.value, isNew: false, first_line: text.trim().split("\n")[0].slice(0, 80) };
     go(id, { replace: true });
   }
   await ask({ shown: [...shown, question], question, open: (signal) => api.send(id, body, key, signal) });

@@ -3,6 +3,7 @@ import { html } from "htm/preact";
 import { useEffect, useRef } from "preact/hooks";
 import { hasToken, giveToken } from "../api.js";
 import { more, pin, refresh, remove, save, search, setArchived, showArchive } from "../chats.js";
+import { forgetDrafts } from "../drafts.js";
 import { addressOf, go, route } from "../route.js";
 import { archive, chats, current, dialog, drawer, list, query } from "../state.js";
 import { groupOf, nameOf, say } from "../words.js";
@@ -62,8 +63,14 @@ const settings = () => [
   { label: say("exportAll"), icon: "save", act: () => save(null, "json", "self_agent-chats.json") },
   { label: say("shortcuts"), icon: "keys", act: () => (dialog.value = { kind: "shortcuts" }) },
   { label: say("apiDocs"), icon: "book", act: () => open("/docs", "_blank", "noopener") },
-  ...(hasToken() ? [{ label: say("signOut"), icon: "key", act: () => (giveToken(""), location.assign("/")) }] : []),
+  ...(hasToken() ? [{ label: say("signOut"), icon: "key", act: signOut }] : []),
 ];
+
+function signOut() {
+  giveToken("");
+  forgetDrafts();
+  location.assign("/");
+}
 
 function Chats() {
   const scroller = useRef();
