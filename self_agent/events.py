@@ -5,11 +5,14 @@ A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
 
 from core.errors import AppError
-from self_agent.models import Message
+from self_agent.models import CUT_OFF, Message
+
+LAST = (1 << 53) - 1  # the largest integer that JavaScript can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,41 @@ class Failed:
     """The model failed; the user's message stays, and what was generated is stored as incomplete."""
 
     error: AppError
+
+
+def reached(number: int, event: Event) -> int:
+    """Return the number of an event behind the one that has `number`: what a reader has then, whatever the pieces were.
+
+    It grows by the characters of each piece and by one with each other event but sources, which are sent again
+    to everybody. Hence a reply that is running and the same one read from the store are numbered alike.
+    """
+    if isinstance(event, Delta):
+        return number + len(event.text) + len(event.reasoning)
+    if isinstance(event, Sources):
+        return number
+    if isinstance(event, Done) and event.message and event.message.error == CUT_OFF:
+        return LAST  # readers may have had more of it than was kept
+    return number + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a user's chats, see `KINDS`; `number` is the conversation's, `id` the place in the feed."""
+
+    kind: str
+    conversation_id: str = ""
+    number: int = 0
+    id: str = ""
+
+
+# A chat is there, is another than it was, is gone, has begun to answer, has ended that; or: load the list anew.
+KINDS = frozenset({"created", "changed", "deleted", "answering", "answered", "reset"})
+
+Tell = Callable[[str, Change], None]  # called with the user whose chats they are; never waits, never raises
+
+
+def unheard(user_id: str, change: Change) -> None:
+    """Tell nobody."""
 
 
 Event = Union[Started, Delta, Sources, Done, Failed]

@@ -15,7 +15,9 @@ MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer 
 MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
+CUT_OFF = "the server stopped before the reply was finished"  # the `error` of a reply that only a checkpoint kept
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
+FIRST_LENGTH = 80  # characters of the first user message that lists carry
 
 T = TypeVar("T")
 
@@ -32,7 +34,8 @@ class Message:
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
     upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
-    where it begins the conversation anew; to a store None says "whatever is shown last".
+    where it begins the conversation anew; to a store None says "whatever is shown last". `key` is what is kept of the
+    key that a question, or the wish for another reply, was sent with (see `keys`); no answer and no export shows it.
     """
 
     role: str
@@ -48,6 +51,7 @@ class Message:
     edited_at: str | None = None
     is_deleted: bool = False
     parent: int | None = None
+    key: str | None = None
 
 
 def _settable(default: Any) -> Any:
@@ -58,7 +62,8 @@ def _settable(default: Any) -> Any:
 class Conversation:
     """What lists and headings need of a conversation; its messages are read page by page.
 
-    `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
+    `title` is `None` until somebody sets one. Lists begin with the `pinned` ones, and leave out those that are
+    `archived` unless they are asked for. `count` counts the messages that are not deleted. `first`
     is the beginning of the first user message, `summary` the beginning of the latest message. Lists leave out a draft,
     for which only settings were chosen, until it has a message. What can be set
     stands together: a field that is added there, with a default, is all that the stores need.
@@ -74,14 +79,26 @@ class Conversation:
     model: str | None = _settable(None)
     project_id: int = _settable(0)
     is_draft: bool = _settable(False)
+    pinned: bool = _settable(False)
+    archived: bool = _settable(False)
     count: int = 0
     first: str = ""
     summary: str = ""
 
     @property
+    def is_listed(self) -> bool:
+        """Whether lists show it, unless it is a draft whose messages are all hidden again."""
+        return not self.is_draft or self.count > 0
+
+    @property
     def name(self) -> str:
         """The title that was set, else the first characters of the first user message."""
         return self.title or self.first[:NAME_LENGTH]
+
+    @property
+    def first_line(self) -> str:
+        """The first line that says something at the beginning of the first user message."""
+        return self.first.strip().partition("\n")[0].strip()
 
 
 # What `Store.create` and `Store.update` take, with the defaults.
@@ -170,8 +187,8 @@ def position_of(message_id: int) -> int:
 
 
 def first_of(role: str, content: str) -> str:
-    """Return what a message gives to name its conversation: the start of a user's words."""
-    return content[:NAME_LENGTH] if role == "user" else ""
+    """Return what a message gives to tell its conversation from others: the start of a user's words."""
+    return content[:FIRST_LENGTH] if role == "user" else ""
 
 
 def summary_of(content: str) -> str:

@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any
 
 from core.errors import AppError, ModelUnavailable, NotFound, UpstreamError
-from self_agent.events import Chunk, Done, Failed
-from self_agent.models import Conversation, Message
+from self_agent.events import Change, Chunk, Done, Failed, Tell, unheard
+from self_agent.models import Conversation, Message, number_of
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import NO_CONVERSATION, Begun, Store
+from self_agent.turns import repeats
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.queues import Queues, stopping
@@ -38,11 +39,14 @@ STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 class Turns:
     """All turns that are running or waiting to run."""
 
-    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf) -> None:
-        """`most` is how many bytes a reply may have."""
+    def __init__(
+        self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf, tell: Tell = unheard
+    ) -> None:
+        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended."""
         self.hub = Hub()
         self._store = store
         self._most = most
+        self._tell = tell
         self.queues = Queues()
         self.current, self.answering = self.queues.current, self.queues.answering
         self.listen, self.held = self.queues.listen, self.queues.held
@@ -60,23 +64,34 @@ class Turns:
         model: str | None = None,
         attend: bool = False,
         alone: bool = False,
+        key: str | None = None,
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        A question that has an id is stored already, and is answered again. `alone`: see `Queues.enter`.
+        A question that has an id is stored already, and is answered again, with this `key`. Where the queue has a turn
+        with the same key, that is returned. `alone`: see `Queues.enter`.
 
         `new`: see `Store.begin`. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
         for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
-        TooManyRequests when too many turns are waiting.
+        TooManyRequests when too many turns are waiting, KeyReused.
         """
         turn = Turn(user_id, conversation_id, question, self._most)
-        turn.reply = replace(turn.reply, model=model)
+        turn.key = key if question.id else question.key
+        turn.reply = replace(turn.reply, model=model, key=key)
         begin = partial(self._begin, turn, ask, new)
-        is_first = self.queues.enter(turn, begin, alone=alone)
+        turn, is_first = self.queues.enter(turn, begin, alone=alone)
         self._checkpoints.start()
         if is_first:
             begin() if attend else self._in_a_thread(turn, partial(begin, is_own=True))
         return turn
+
+    def repeated(self, user_id: str, conversation_id: str, key: str) -> Turn | None:
+        """Return the turn with this key that is in the queue, or is stored with its reply, or None.
+
+        Raises KeyReused, and Conflict where it was deleted.
+        """
+        same = self.queues.with_key(user_id, conversation_id, key)
+        return same or repeats.ended(self._store, user_id, conversation_id, key)
 
     def find(self, turn_id: str) -> Turn | None:
         """Return the running or waiting turn with this id, or None."""
@@ -134,7 +149,12 @@ class Turns:
         try:
             if self._closing.is_set():
                 raise stopping()
+            before = self._store.get(turn.conversation_id)
             begun = self._begun(turn, new)
+            if begun.is_repeat and (reply := repeats.reply_to(self._store, begun)):
+                self._show_again(turn, begun.question, reply)
+                return
+            self._announce(turn, begun, is_new=before is None or not before.is_listed)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -153,11 +173,12 @@ class Turns:
         if not turn.question.id:
             return self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new)
         turn.reply = replace(turn.reply, parent=turn.question.id)
-        reply_id = self._store.reserve(turn.conversation_id)
         conversation = self._store.get(turn.conversation_id)
         if conversation is None:
             raise NotFound(NO_CONVERSATION)
-        return Begun(conversation, turn.question, reply_id)
+        if turn.key and (known := repeats.stored(self._store, conversation.id, turn.key)):
+            return Begun(conversation, known[0], known[1].id, True, known[1])
+        return Begun(conversation, turn.question, self._store.reserve(conversation.id))
 
     def _read(self, turn: Turn, answer: Iterable[Chunk]) -> None:
         """Take chunks to the last, waiting for them."""
@@ -176,6 +197,18 @@ class Turns:
             is_long = turn.room < 0
             self._end(turn, _presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
         _let_go(answer)
+
+    def _announce(self, turn: Turn, begun: Begun, *, is_new: bool) -> None:
+        """Tell that a turn answers, unless it was stopped already: what is told has an end that is told."""
+        with turn.lock:
+            if is_new:
+                self._told("created", turn, begun.question)
+            if not turn.is_claimed:
+                turn.is_announced = True
+                self._told("answering", turn, begun.question)
+
+    def _told(self, kind: str, turn: Turn, question: Message) -> None:
+        self._tell(turn.user_id, Change(kind, turn.conversation_id, number_of(question.id)))
 
     # --- the end, in whichever thread claimed it
 
@@ -212,9 +245,17 @@ class Turns:
             log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent)
         self._leave_queue(turn, Failed(error) if error else Done(stored))
 
+    def _show_again(self, turn: Turn, question: Message, reply: Message) -> None:
+        """End a turn with a reply that is stored already."""
+        if turn.claim():
+            turn.replay(question, reply)
+            self._leave_queue(turn, Done(reply))
+
     def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
         """Publish the last event of a turn, and let the next one of its conversation begin."""
         following = self.queues.leave(turn)
+        if turn.is_announced:
+            self._told("answered", turn, turn.question)
         turn.end(last)
         if following:
             turn, begin = following

@@ -13,13 +13,15 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
+from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 
 log = logging.getLogger(__name__)
 
+PIECE = 2000  # characters of a stored reply that are one event: some clients take no event that a network splits
 CHECK = 1.0  # seconds between two checks of who waits
 
 Work = Callable[[], None]
@@ -43,21 +45,34 @@ class Turn:
         self.user_id = user_id
         self.conversation_id = conversation_id
         self.question = question  # with its id and time once it is stored
+        self.key = question.key  # see `keys`: who sends with the same one gets this turn
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
+        self.is_stored = False  # from the beginning: it only shows again what is in the store, and no listener knows it
         self.is_claimed = False  # no further chunk is taken
+        self.is_announced = False  # others were told that it answers
         self.is_over = False  # the last event is out
         self._events: list[Event] = []
+        self._numbered = (0, 0)  # how many events have been counted, and the number of the last of them
         self._readers: list[Reader] = []
         self._work: Work | None = None  # for a thread that waits for this turn anyway
         self._helpers = 0  # how many do
         self.lock = threading.RLock()  # of all that changes; whoever takes events may detach itself
         self._changed = threading.Condition(self.lock)  # with every event
         self._advanced = threading.Condition(self.lock)  # with every step from question to end, and new work
+
+    @classmethod
+    def finished(cls, user_id: str, conversation_id: str, question: Message, reply: Message) -> Turn:
+        """Return a turn that has ended, made of what is stored of it."""
+        turn = cls(user_id, conversation_id, question)
+        turn.is_claimed = turn.is_stored = True
+        turn.replay(question, reply)
+        turn.end(Done(reply))
+        return turn
 
     # --- following
 
@@ -94,9 +109,22 @@ class Turn:
             if reader in self._readers:
                 self._readers.remove(reader)
 
+    @property
+    def length(self) -> int:
+        """How many events there are."""
+        return len(self._events)
+
     def since(self, start: int) -> Sequence[Event]:
         """Return the events from the `start`-th on; the caller holds the lock."""
         return self._events[start:]
+
+    def number(self) -> int:
+        """Return the number of the last event that there is, see `events.reached`."""
+        with self.lock:
+            counted, number = self._numbered
+            number = reduce(reached, self._events[counted:], number)
+            self._numbered = (len(self._events), number)
+            return number
 
     def _give(self, readers: Iterable[Reader], events: Sequence[Event]) -> None:
         """Give events to readers; one that fails loses its place, and nobody else notices."""
@@ -179,6 +207,15 @@ class Turn:
             self.reply = replace(self.reply, id=reply_id)
             self._advanced.notify_all()
 
+    def replay(self, question: Message, reply: Message) -> None:
+        """Publish all but the end of a reply that is stored; what was thought between its pieces comes before them."""
+        with self.lock:
+            self.begin(question, reply.id)
+            self.reply = replace(reply, content="", reasoning=None)
+            thoughts = [Delta(reasoning=piece) for piece in _pieces(reply.reasoning or "")]
+            sources = [Sources(reply.sources)] if reply.sources else []
+            self._publish([self._started(), *thoughts, *sources, *map(Delta, _pieces(reply.content))])
+
     def started(self) -> None:
         """Tell readers that the model has accepted the question."""
         with self.lock:
@@ -241,6 +278,10 @@ class Turn:
         if self._readers:
             self._give(self._readers, events)
         self._changed.notify_all()
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
 
 
 def _size(text: str) -> int:

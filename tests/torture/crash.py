@@ -48,6 +48,7 @@ class Tally:
 
     kills: int = 0
     acknowledged: int = 0
+    repeated: int = 0
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
 
@@ -55,7 +56,8 @@ class Tally:
         kinds = Counter(problem.kind for problem in self.problems)
         counts = " ".join(f"{kind} {kinds[kind]}" for kind in ("lost", "duplicated", "unreadable", "wrong"))
         pace = self.kills / self.seconds * 60 if self.seconds else 0
-        return f"kills {self.kills} acknowledged {self.acknowledged} {counts} ({pace:.0f} kills/min)"
+        done = f"kills {self.kills} acknowledged {self.acknowledged} repeated {self.repeated}"
+        return f"{done} {counts} ({pace:.0f} kills/min)"
 
 
 def torture(folder: Path, *, kills: int, seconds: float, seed: int, report: int = 0) -> Tally:
@@ -71,7 +73,8 @@ def torture(folder: Path, *, kills: int, seconds: float, seed: int, report: int 
                 tally.problems += check(server.url, folder / "data", belief)
                 server = one_kill(server, folder, upstream, belief, chance)
                 tally.kills += 1
-                tally.acknowledged, tally.seconds = belief.acknowledged, time.monotonic() - began
+                tally.acknowledged, tally.repeated = belief.acknowledged, belief.repeated
+                tally.seconds = time.monotonic() - began
                 if report and tally.kills % report == 0:
                     print(tally, flush=True)
             tally.problems += check(server.url, folder / "data", belief)

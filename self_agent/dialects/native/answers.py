@@ -7,12 +7,15 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
+from self_agent.document import OF_STATE, Empty, sample_of
 from self_agent.encoders import sse
 from self_agent.streams import Stream
 
 T = TypeVar("T")
 Time = Annotated[str, Field(examples=["2025-04-30T10:00:00Z"])]
-Events = Annotated[Stream, sse.TYPED]
+Events = Annotated[Stream, sample_of(sse.numbered())]
+Resumed = Annotated[Events, Empty("The last event is known already: there are no more."), OF_STATE]
+NO_MORE: Stream = iter(()), 204, {}
 
 
 class Data(TypedDict, Generic[T]):
@@ -80,12 +83,33 @@ class Heading(TypedDict):
     updated_at: Time | None
 
 
-class Detail(Heading):
-    """A conversation and a page of its messages."""
+class Named(TypedDict):
+    """A project."""
 
-    messages: list[Shown]
-    meta: Meta
-    config: Config
+    id: int
+    name: str
+
+
+class Tagged(TypedDict):
+    """A tag of a conversation."""
+
+    id: str
+    tag: str
+
+
+class FullHeading(Heading):
+    """All that a list shows of a conversation; `first_line` is what its first user message begins with."""
+
+    title: str | None
+    first_line: str
+    count: int
+    model: str | None
+    project: Named | None
+    folders: list[str]
+    tags: list[Tagged]
+    pinned: bool
+    archived: bool
+    answering: bool
 
 
 class Rest(TypedDict):
@@ -96,12 +120,27 @@ class Rest(TypedDict):
     has_more: bool
 
 
-class FullDetail(Heading):
+class FullDetail(FullHeading):
     """A conversation and its latest messages, or those before one of them."""
 
     system_prompt: str | None
     messages: list[Full]
     meta: Rest
+    config: Config
+
+
+class Headings(TypedDict):
+    """A page of the conversations."""
+
+    data: list[FullHeading]
+    meta: Meta
+
+
+class Detail(Heading):
+    """A conversation and a page of its messages."""
+
+    messages: list[Shown]
+    meta: Meta
     config: Config
 
 
@@ -119,7 +158,7 @@ class CutOff(Sent):
     incomplete: bool
 
 
-class Changed(Heading):
+class Changed(FullHeading):
     """A conversation, with what can be set."""
 
     system_prompt: str | None
@@ -130,6 +169,12 @@ class Deleted(TypedDict):
     """That it has been deleted."""
 
     success: bool
+
+
+class AllDeleted(Deleted):
+    """How many have been deleted."""
+
+    deleted: int
 
 
 class Stopped(TypedDict):

@@ -12,7 +12,7 @@ from typing_extensions import NotRequired, TypedDict
 from core import clock
 from core.errors import NotFound
 from core.web import Json, json_response
-from self_agent.dialects.base import callers_key, conversations, event_stream, finished, user
+from self_agent.dialects.base import Keyed, callers_key, conversations, event_stream, finished, user
 from self_agent.encoders import openai_sse
 from self_agent.models import Conversation
 from self_agent.openapi import Body, Query, spec
@@ -22,6 +22,7 @@ ROOT = "/v1/chat"
 CONVERSATIONS = ROOT + "/conversations"
 STOP = ROOT + "/stop-stream"
 MESSAGES = ROOT + "/messages"
+ACTIVE, ARCHIVED = 0, 1  # what `status` says
 OTHER = "其它"  # where the document puts conversations of no project
 
 blueprint = Blueprint("chat", __name__)
@@ -37,6 +38,7 @@ class ConversationBody(Body):
     project_id: int | None = Field(0, ge=0)
     title: str | None = Field(None, alias="name", examples=["A walk"])
     model: str | None = None
+    status: int | None = Field(ACTIVE, ge=ACTIVE, le=ARCHIVED)
 
 
 class SendBody(Body):
@@ -49,9 +51,10 @@ class SendBody(Body):
 
 
 class ListQuery(Query):
-    """Which conversations; 0 is those of no project."""
+    """Which conversations; project 0 is those of no project, status 1 those that are archived."""
 
     project_id: int | None = Field(None, ge=0)
+    status: int = Field(ACTIVE, ge=ACTIVE, le=ARCHIVED)
 
 
 class StopBody(Body):
@@ -107,6 +110,7 @@ class Fields(TypedDict):
     updated_at: Time
     project_id: int
     project_name: str
+    status: int
 
 
 class Row(Fields):
@@ -141,11 +145,13 @@ def create(json: ConversationBody) -> Json[Created]:
 
 @blueprint.post(CONVERSATIONS + "/<conversation_id>/messages")
 @spec.validate(tags=["poe"])
-def send(conversation_id: str, json: SendBody) -> Json[Reply] | Events:
+def send(conversation_id: str, json: SendBody, headers: Keyed) -> Json[Reply] | Events:
     """Add a message; a user's is answered, whole or as server-sent events."""
     if json.role != "user":
-        return _add(conversation_id, json)
-    turn = conversations.send(user(), conversation_id, json.content, model=json.model, api_key=callers_key())
+        return _add(conversation_id, json, headers)
+    turn = conversations.send(
+        user(), conversation_id, json.content, model=json.model, api_key=callers_key(), key=headers.stored
+    )
     if json.stream:
         return event_stream(turn, openai_sse.BARE)
     reply = finished(turn)
@@ -190,7 +196,7 @@ def grouped() -> Json[dict[str, list[GroupedRow]]]:
 @blueprint.put(CONVERSATIONS + "/<conversation_id>")
 @spec.validate(tags=["poe"])
 def change(conversation_id: str, json: ConversationBody) -> Json[Done]:
-    """Set the project, name, instructions or model of a conversation."""
+    """Set the project, name, instructions, model or status of a conversation."""
     conversations.update(user(), conversation_id, _fields(json))
     return json_response({"message": "Conversation updated"})
 
@@ -209,9 +215,9 @@ def delete(conversation_id: str) -> Json[Done]:
 @blueprint.get(CONVERSATIONS)
 @spec.validate(tags=["poe"])
 def list_conversations(query: ListQuery) -> Json[list[Row]]:
-    """List the conversations, of one project if it is named, newest first."""
+    """List the conversations, of one project if it is named, pinned ones first, then newest first."""
     names = _project_names()
-    found = conversations.all(user(), query.project_id)
+    found = conversations.all(user(), query.project_id, archived=query.status == ARCHIVED)
     return json_response([{"id": conversation.id, **_row(conversation, names)} for conversation in found])
 
 
@@ -244,9 +250,9 @@ def delete_messages(json: DeleteMessagesBody) -> Json[Done]:
 # --- parsing and rendering
 
 
-def _add(conversation_id: str, json: SendBody) -> Json[Reply]:
+def _add(conversation_id: str, json: SendBody, headers: Keyed) -> Json[Reply]:
     """Store a message that nobody answers: `reply` is "", and even with `stream` there is nothing to stream."""
-    message = conversations.add(user(), conversation_id, json.role, json.content)
+    message = conversations.add(user(), conversation_id, json.role, json.content, key=headers.stored)
     return json_response({"conversation_id": conversation_id, "reply": "", "message_id": message.id})
 
 
@@ -254,6 +260,8 @@ def _fields(json: ConversationBody) -> dict[str, Any]:
     fields = {name: value or None for name, value in json.model_dump(exclude_unset=True).items()}
     if "project_id" in fields:
         fields["project_id"] = fields["project_id"] or 0
+    if "status" in fields:
+        fields["archived"] = fields.pop("status") == ARCHIVED
     return fields
 
 
@@ -270,4 +278,5 @@ def _row(conversation: Conversation, project_names: dict[int, str]) -> Fields:
         "updated_at": clock.to_seconds(conversation.updated_at, ""),
         "project_id": conversation.project_id,
         "project_name": project_names.get(conversation.project_id, OTHER),
+        "status": ARCHIVED if conversation.archived else ACTIVE,
     }
