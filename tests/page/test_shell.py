@@ -18,6 +18,7 @@ EVERYTHING = """async () => {
     const found = {};
     for (const name of Object.keys(map).filter((name) => !name.endsWith("/") && !name.endsWith(".css")))
         found[name] = Object.keys(await import(name)).length;
+    found["dompurify/purify.min.js"] = Number(globalThis.DOMPurify.isSupported);  // it exports nothing
     return found;
 }"""
 
