@@ -26,7 +26,7 @@ TOOLS = """async () => {
         document.body.append(made);
         return made;
     };
-    const unseen = (node) => node.nodeType === 3 && !node.data.trim() && !node.parentNode.closest("pre, p, td, th, h1, h2, a");
+    const unseen = (node) => !node.data.trim() && !node.parentNode.closest("pre, p, td, th, h1, h2, a");
     const wait = (ms) => new Promise((done) => setTimeout(done, ms));
     Object.assign(window, {
         renderMarkdown, Blocks, div, wait,
