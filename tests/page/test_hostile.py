@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What may stand in a message, formulas apart: KaTeX's own elements are checked for what could act.
 BARE = "blockquote br del em h1 h2 h3 h4 h5 h6 hr kbd mark p strong sub sup table tbody thead tr u ul"
 ALLOWED: dict[str, list[str]] = {
-    **dict.fromkeys(BARE.split(), []),
+    **{tag: [] for tag in BARE.split()},
     **{
         "a": ["href", "title", "target", "rel", "data-picture"],
         "img": ["src", "alt"],
