@@ -51,8 +51,7 @@ $(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
 
 # A picture of the page with a prepared chat, for the README.
 screenshot: $(VENV)/.dev
-	@$(BIN)/python -m self_agent.libraries
-	$(BIN)/python -m docs.screenshot
+	$(BIN)/python -m tests.page.screenshot
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture.crash --kills 1000

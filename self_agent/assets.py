@@ -87,7 +87,7 @@ class Assets:
         names = [FIRST]
         for name in names:  # which grows
             asset = self.get(name)
-            for specifier in IMPORT.findall(asset.plain.decode()) if asset else ():
+            for specifier in IMPORT.findall(asset.plain.decode(errors="replace")) if asset else ():
                 target = self._resolve(specifier, name)
                 if self._path(target) and target not in names:
                     names.append(target)

@@ -12,6 +12,7 @@ LOCAL_USER = "local"  # the one user there is while auth is off
 POSITION_BITS = 20  # a message id is `number << 20 | position`: unique, and it names its conversation
 MAX_POSITION = (1 << POSITION_BITS) - 1  # messages a conversation can hold
 MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer JavaScript can hold
+MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
@@ -30,7 +31,8 @@ class Message:
     `id` 0 and `timestamp` "" mean "not stored yet": the store fills them in. `timestamp` is in the form
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
-    upstream's own objects.
+    upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
+    where it begins the conversation anew; to a store None says "whatever is shown last".
     """
 
     role: str
@@ -45,6 +47,7 @@ class Message:
     usage: dict[str, Any] | None = None
     edited_at: str | None = None
     is_deleted: bool = False
+    parent: int | None = None
 
 
 def _settable(default: Any) -> Any:

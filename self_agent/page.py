@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from flask import Flask, Response, request
+from werkzeug.http import parse_accept_header
 
 from core.errors import NotFound
 from core.logs import SHOWN
@@ -26,6 +28,7 @@ HEADERS = {
     "X-DNS-Prefetch-Control": "off",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Vary": "Accept-Encoding",
 }
 FETCHING = "The chat page's libraries are being fetched; it comes up here by itself."
 MISSING = "The chat page comes up here when its libraries are there: python -m self_agent.libraries fetches them."
@@ -62,6 +65,9 @@ class Page:
         except FetchFailed as failure:
             self.why_not = f"The chat page is not here: {failure}"
             log.warning("page: %s", failure)
+        except Exception:
+            self.why_not = MISSING
+            log.exception("page: its libraries could not be fetched")
 
 
 def install(app: Flask, page: Page | None, status: Callable[[], dict[str, Any]]) -> None:
@@ -71,8 +77,7 @@ def install(app: Flask, page: Page | None, status: Callable[[], dict[str, Any]])
         assets = page.assets() if page else None
         asset = assets.shell() if assets else None
         if assets is None or asset is None:
-            why_not = page.why_not if page else ""
-            return welcome.page(request.url_root, status(), why_not, again=why_not is FETCHING)
+            return welcome.page(request.url_root, status(), page.why_not if page else "")
         response = _response(asset)
         response.headers["Content-Security-Policy"] = assets.policy
         return response
@@ -99,14 +104,18 @@ def install(app: Flask, page: Page | None, status: Callable[[], dict[str, Any]])
 
 def _response(asset: Asset) -> Response:
     """Send a file packed if the client takes that, and not at all if it has it already."""
-    is_packed = asset.packed is not asset.plain and request.accept_encodings.quality("gzip") > 0
+    is_packed = asset.packed is not asset.plain and _takes_gzip(request.headers.get("Accept-Encoding", ""))
     etag = f"{asset.etag}-gzip" if is_packed else asset.etag
     is_known = "If-None-Match" in request.headers and request.if_none_match.contains_weak(etag)
     body = b"" if is_known else asset.packed if is_packed else asset.plain
     response = Response(body, 304 if is_known else 200, HEADERS, content_type=asset.content_type)
     response.headers["ETag"] = f'"{etag}"'
     response.headers["Cache-Control"] = asset.cache_control
-    response.headers["Vary"] = "Accept-Encoding"
     if is_packed:
         response.headers["Content-Encoding"] = "gzip"
     return response
+
+
+@lru_cache(maxsize=32)  # browsers all say the same, and to read it takes as long as the rest of the answer
+def _takes_gzip(accepted: str) -> bool:
+    return parse_accept_header(accepted).quality("gzip") > 0

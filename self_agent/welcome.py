@@ -32,6 +32,7 @@ from a terminal:</p>
 <p>$why_not</p>
 </html>
 """)
+AGAIN = '\n<meta http-equiv="refresh" content="3">'
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -39,15 +40,15 @@ HEADERS = {
 }
 
 
-def page(url: str, model: dict[str, Any], why_not: str = "", *, again: bool = False) -> Response:
+def page(url: str, model: dict[str, Any], why_not: str = "") -> Response:
     """Return the page; `url` is where the server was reached, `model` what the provider says of itself.
 
-    `why_not` says why there is no chat page; with `again` the browser looks for one by itself.
+    `why_not` says why there is no chat page yet: then the browser looks for one every few seconds.
     """
     state = model.get("error") or model["state"]
     if model["state"] == "downloading":
         state = f"being fetched, {100 * model.get('progress', 0):.0f} %"
     texts = {"url": url.rstrip("/"), "model": model["name"], "state": state, "why_not": why_not}
     escaped = {name: escape(str(text)) for name, text in texts.items()}
-    html = PAGE.substitute(escaped, again='\n<meta http-equiv="refresh" content="2">' if again else "")
+    html = PAGE.substitute(escaped, again=AGAIN if why_not else "")
     return Response(html, headers=HEADERS, content_type="text/html; charset=utf-8")

@@ -13,6 +13,7 @@ def test_page_says_what_runs(make_app: MakeApp) -> None:
     assert answer.mimetype == "text/html"
     assert "echo (says back" in answer.text
     assert 'href="/docs"' in answer.text
+    assert "refresh" not in answer.text
     assert "http://localhost/api/v1/conversations/demo/messages" in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 

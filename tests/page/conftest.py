@@ -6,41 +6,25 @@ The browser is Debian's Chromium (`apt-get install chromium`), or another that `
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from self_agent.libraries import FOLDER, FetchFailed, locked, obtain
-from tests.serving import Server
+from tests.page.browsing import NoBrowser, PageServer, chromium
 from tests.upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE = 10_000  # milliseconds that an expectation is waited for
 GRAVE = ("serious", "critical")
 
-Serve = Callable[..., "PageServer"]
+Serve = Callable[..., PageServer]
 Device = Callable[..., "BrowserContext"]
 Axe = Callable[["Page"], list[str]]
-
-
-class PageServer(Server):
-    """A server with the page, which can be killed and started again at its port."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self._settings = {"page": True, **settings}
-        super().__init__(folder, **self._settings)
-
-    def start(self) -> None:
-        """Start again, after a `kill`, on the same data and port."""
-        super().__init__(self.folder, **{**self._settings, "port": urlsplit(self.url).port})
-        assert self.url, self.output
 
 
 class Complaints:
@@ -65,7 +49,7 @@ def libraries() -> Path:
     try:
         obtain(locked(), os.environ.get("LIBRARIES_REGISTRY", ""))
     except FetchFailed as failure:
-        pytest.skip(str(failure))
+        pytest.skip(f"the tests of the page did not run: {failure}")
     return FOLDER
 
 
@@ -73,19 +57,10 @@ def libraries() -> Path:
 def launched() -> Iterator[Browser | str]:
     """The browser, or why there is none. Not for longer: while it is open, `asyncio.run` fails."""
     try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        yield "there is no Playwright (pip install -r requirements-dev.txt)"
-        return
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        yield "there is no Chromium (apt-get install chromium, or set CHROMIUM to one)"
-        return
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]  # as root, and in a container
-        browser = playwright.chromium.launch(executable_path=path, args=options)
-        yield browser
-        browser.close()
+        with chromium() as browser:
+            yield browser
+    except NoBrowser as reason:
+        yield str(reason)
 
 
 @pytest.fixture
@@ -123,14 +98,9 @@ def serve(libraries: Path, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    """A model's server that answers as the test scripts it; `serve(**asking(upstream))` asks it."""
+    """A model's server that answers as the test scripts it; `serve(**asking(upstream))` asks it, see `browsing`."""
     with FakeUpstream() as running:
         yield running
-
-
-def asking(upstream: FakeUpstream) -> dict[str, str]:
-    """Return the settings of a server that asks `upstream`."""
-    return {"provider": "openai", "openai_base_url": upstream.base_url, "openai_model": "scripted"}
 
 
 @pytest.fixture

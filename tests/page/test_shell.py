@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from tests.page.conftest import Axe, Complaints, PageServer
+from tests.page.browsing import PageServer
+from tests.page.conftest import Axe, Complaints
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+SHOWN = "() => document.getElementById('app').childElementCount > 0"
 EVERYTHING = """async () => {
     const map = JSON.parse(document.querySelector("script[type=importmap]").textContent).imports;
     const found = {};
     for (const name of Object.keys(map).filter((name) => !name.endsWith("/") && !name.endsWith(".css")))
         found[name] = Object.keys(await import(name)).length;
+    found["dompurify/purify.min.js"] = Number(globalThis.DOMPurify.isSupported);  // it exports nothing
     return found;
 }"""
 
@@ -50,7 +53,7 @@ def test_shell_loads(page: Page) -> None:
     """The page comes up at both of its addresses, and the console has nothing to say."""
     for path in ("/", "/c/some-chat"):
         page.goto(path)
-        page.wait_for_function("() => document.getElementById('app').childElementCount > 0")
+        page.wait_for_function(SHOWN)
 
 
 def test_every_import_resolves(page: Page) -> None:
@@ -82,7 +85,7 @@ def test_policy_is_in_force(page: Page, complaints: Complaints) -> None:
 def test_axe_sees_what_is_wrong(page: Page, axe: Axe) -> None:
     """The fixture finds a button without a name, and nothing on the page as it is."""
     page.goto("/")
-    page.wait_for_function("() => document.getElementById('app').childElementCount > 0")
+    page.wait_for_function(SHOWN)
     assert axe(page) == []
     page.evaluate("() => document.getElementById('app').append(document.createElement('button'))")
     assert any("button-name" in line for line in axe(page))
@@ -93,7 +96,7 @@ def test_first_paint_is_small(page: Page, server: PageServer) -> None:
     sizes: dict[str, int] = {}
     page.on("response", lambda got: sizes.__setitem__(got.url, int(got.headers.get("content-length", 0))))
     page.goto("/")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function(SHOWN)
     files = {url: size for url, size in sizes.items() if "/api/" not in url}
     assert sum(files.values()) < 100_000, files
     assert not [url for url in files if "katex" in url or "cdn-assets" in url]

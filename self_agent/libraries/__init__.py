@@ -6,8 +6,8 @@ repository. `python -m self_agent.libraries` fetches what is missing; with `--te
 
 from __future__ import annotations
 
-import argparse
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterable
@@ -26,12 +25,9 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock
 
-from core import config
-from core.errors import StartupError
-
 log = logging.getLogger(__name__)
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent.parent / "web"
 LOCK = WEB / "libraries.lock.json"
 FOLDER = WEB / "libraries"
 REGISTRY = "https://registry.npmjs.org"
@@ -106,9 +102,7 @@ def obtain(packages: Iterable[Package], registry: str = "", folder: Path = FOLDE
 
 def _download(package: Package, registry: str) -> bytes:
     """Return the tarball, which is the right one."""
-    if not registry.startswith(("https://", "http://")):
-        raise FetchFailed(f"LIBRARIES_REGISTRY must begin with https:// or http://; correct it, {REMEDY}")
-    place = urlsplit(registry).hostname
+    place = _place(registry)
     data = bytearray()
     url = f"{registry.rstrip('/')}/{package.tarball}"
     try:
@@ -121,16 +115,25 @@ def _download(package: Package, registry: str) -> bytes:
     except requests.HTTPError as error:
         status = error.response.status_code
         raise FetchFailed(f"{place} answers {status} for {package.tarball}; {_other_registry()}") from error
-    except (requests.RequestException, ValueError) as error:  # ValueError: a URL with half an address in it
+    except requests.RequestException as error:
         log.info("page: %s of %s: %s", package.tarball, place, type(error).__name__)
         raise FetchFailed(
-            f"{place} cannot be reached, or breaks off; is there a network? {_other_registry()}"
+            f"{place} cannot be reached, or breaks off; look at the network, {_other_registry()}"
         ) from error
     method, _, expected = package.integrity.partition("-")
     if method != "sha512" or base64.b64decode(expected) != hashlib.sha512(data).digest():
         reason = f"{place} sends another {package.name} {package.version} than the lock file names"
         raise FetchFailed(f"{reason}: it has another hash, and was thrown away; {_other_registry()}")
     return bytes(data)
+
+
+def _place(registry: str) -> str:
+    """Return the host of a registry, for a person: its URL may have a password in it."""
+    with contextlib.suppress(ValueError):  # of half an address
+        parts = urlsplit(registry)
+        if parts.scheme in ("https", "http") and parts.hostname:
+            return parts.hostname
+    raise FetchFailed(f"LIBRARIES_REGISTRY must be a URL such as {REGISTRY}; correct it, {REMEDY}")
 
 
 def _other_registry() -> str:
@@ -172,24 +175,3 @@ def _contents(package: Package, data: bytes) -> dict[str, bytes]:
     if missing := set(package.files) - set(found):
         raise FetchFailed(f"{package.name} {package.version} has no file {min(missing)}; correct {LOCK.name}, {REMEDY}")
     return found
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Fetch what is missing; return the exit code."""
-    parser = argparse.ArgumentParser(description="Fetch the libraries of the chat page.")
-    parser.add_argument("--tests", action="store_true", help="and what only the tests need")
-    options = parser.parse_args(arguments)
-    try:
-        settings = config.load()
-        packages = [package for package in locked() if options.tests or not package.tests]
-        if settings.page and not all(package.is_in(FOLDER) for package in packages):
-            print("fetching the libraries of the chat page, 3 MB, once", flush=True)
-            obtain(packages, settings.libraries_registry)
-    except (FetchFailed, StartupError) as error:
-        print(f"self_agent: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
