@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.page.conftest import Device, PageServer
+from tests.page.browsing import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from tests.page.conftest import Device
 
 CHUNKINGS = (1, 3, 17, 100_000)  # characters
 

@@ -215,6 +215,7 @@ PATHS = {
     "setext": "a\n" * 10_000 + "===",
     "spaces": " " * 30_000 + "x",
     "one word": "x" * 200_000,
+    "base64 in code": "```ts\n" + "x" * 19_000 + "\n```",
     "markup in code": "```html\n" + "<a " * 9000 + "\n```",
 }
 
@@ -236,3 +237,12 @@ def test_pathological_texts_are_shown(device: Device) -> None:
         PATHS,
     )
     assert wrong == []
+
+
+def test_endless_words_stay_plain(device: Device) -> None:
+    """Code with a line as long as base64 gets no colours: they would take the square of its length, many seconds."""
+    page = open_tools(device)
+    code = "size => shown('```ts\\nlet a = 1;\\n' + 'x'.repeat(size) + '\\n```')"
+    page.evaluate(f"() => {{ window.long = ({code})(19_000); window.short = ({code})(300); }}")
+    assert page.evaluate("() => settled(() => short.querySelector('.hljs-number'))")
+    assert page.evaluate("() => long.querySelector('code').childElementCount") == 0
