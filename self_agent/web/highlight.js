@@ -1,7 +1,10 @@
 // Code: its header, and its colours. highlight.js and its languages are fetched when the first code of a kind is shown.
 import { later } from "./idle.js";
 
-const LONGEST = 30_000; // characters; longer code stays plain, for its colours would hold the page up
+// Longer code stays plain, for its colours would hold the page up: 20 kB take 25 ms, but many languages' expressions take
+// the square of a word's length; one of 30 kB, as base64 is, took 13 s.
+const LONGEST = 20_000; // characters
+const LONG_LINE = /[^\n]{400}/;
 
 /** The texts of the header, to be replaced by those of the reader's language. */
 export const WORDS = {
@@ -116,7 +119,8 @@ function load(file) {
 /** Colour a `code[data-lang]` in idle time, if its language is known. Its text stays as it is. */
 export function highlight(code) {
   const file = fileOf.get(code.dataset.lang.toLowerCase());
-  if (!file || begun.has(code) || code.textContent.length > LONGEST) return;
+  const text = code.textContent;
+  if (!file || begun.has(code) || text.length > LONGEST || LONG_LINE.test(text)) return;
   begun.add(code);
   load(file).then((library) => later(() => colour(library, file, code)), () => begun.delete(code));
 }

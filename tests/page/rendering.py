@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.page.conftest import Device, PageServer
+from tests.page.browsing import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from tests.page.conftest import Device
 
 CHUNKINGS = (1, 3, 17, 100_000)  # characters
 
@@ -26,7 +28,7 @@ TOOLS = """async () => {
         document.body.append(made);
         return made;
     };
-    const unseen = (node) => node.nodeType === 3 && !node.data.trim() && !node.parentNode.closest("pre, p, td, th, h1, h2, a");
+    const unseen = (node) => !node.data.trim() && !node.parentNode.closest("pre, p, td, th, h1, h2, a");
     const wait = (ms) => new Promise((done) => setTimeout(done, ms));
     Object.assign(window, {
         renderMarkdown, Blocks, div, wait,

@@ -90,11 +90,11 @@ closed
     "emphasis": "_a**b " * 5000,
     "emoji": "😀" * 50 + "👩‍👩‍👧‍👦\n\n" + "中文，*字*。" * 20,
 }
-PIECES = """# h|text|*e* `c` <u>u</u>||||- a|- b *c*|  - n|  more|1. x|2. y|   ```py|   ```|```js|let a = 1|```|````|~~~|    ind|\tt
+PIECES = """# h|text|*e* `c` <u>u</u>||||- a|- b *c*|  - n|  more|1. x|2. y|   ```py|   ```
+```js|let a = 1|```|````|~~~|    ind|\tt
 ¦ a ¦ b ¦|¦---¦---¦|¦ 1 ¦ `x` ¦|> q|> - l|>|---|===|***|$$|a = b|\\[|\\]|$x$ and $y|<div>|</div>|<!-- c|-->|<u>|<br>
-[r]: https://e.org/x|[r] [t][r]|![i](https://e.org/i.png)|* s|*e* s|-|- |1)|**|`|a ¦ b|-¦-|- [ ] t|<pre>|&amp;<|$$x$$|😀""".replace(
-    "\n", "|"
-).split("|")
+[r]: https://e.org/x|[r] [t][r]|![i](https://e.org/i.png)|* s|*e* s|-|- |1)|**|`|a ¦ b|-¦-|- [ ] t
+<pre>|&amp;<|$$x$$|😀""".replace("\n", "|").split("|")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,12 @@ def test_finished_blocks_are_not_touched(page: Page) -> None:
         for (const [node, said] of kept) if (!node.isConnected || node.textContent !== said) gone.push(said);
         return [kept.size > 60, gone];
     }""",
-        "# t\n\n" + "a *b* c\n\n" * 5 + "- item `c`\n" * 30 + "\n```\nx\n```\n\n| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 30 + "\nend\n\nend",
+        "# t\n\n"
+        + "a *b* c\n\n" * 5
+        + "- item `c`\n" * 30
+        + "\n```\nx\n```\n\n| a | b |\n|---|---|\n"
+        + "| 1 | 2 |\n" * 30
+        + "\nend\n\nend",
     )
     assert touched == [True, []]
 

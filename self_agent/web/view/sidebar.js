@@ -87,7 +87,7 @@ function Chats() {
     ${archive.value && html`<p class="about">${say("archived")}</p>`}
     ${rows}
     ${!rows.length && html`<${Nothing} state=${state} />`}
-    ${hasMore && html`<${More} scroller=${scroller} count=${chats.value.length} />`}
+    ${hasMore && html`<${More} scroller=${scroller} count=${chats.value.length} state=${state} />`}
   </div>`;
 }
 
@@ -99,13 +99,13 @@ function Nothing({ state }) {
 }
 
 /** The end of what is loaded: when it comes near, the next page is. */
-function More({ scroller, count }) {
+function More({ scroller, count, state }) {
   const end = useRef();
   useEffect(() => {
     const seen = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && more(), { root: scroller.current, rootMargin: "600px" });
     seen.observe(end.current);
     return () => seen.disconnect();
-  }, [count]);
+  }, [count, state]); // it is told anew whether it is near, for the last look may have come to nothing
   return html`<p class="about" ref=${end}>${say("loading")}</p>`;
 }
 
