@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 STATES = [
     ({"name": "qwen", "state": "downloading", "progress": 0.437}, "being fetched: 43 %", "fetched once"),
     ({"name": "qwen", "state": "loading", "progress": 1.0}, "being loaded", "in a moment"),
-    ({"name": "qwen", "state": "failed", "progress": 0.2, "error": "no room on the disk"}, "does not run", "no room on the disk"),
+    (
+        {"name": "qwen", "state": "failed", "progress": 0.2, "error": "no room on the disk"},
+        "does not run",
+        "no room on the disk",
+    ),
     ({"name": "none", "state": "none"}, "no model is set up", "Set PROVIDER"),
 ]
 REFUSALS = [
@@ -40,7 +44,9 @@ def refuse(status: int, words: str = "the reason in the server's words") -> dict
 @pytest.mark.parametrize(("model", "state", "more"), STATES, ids=[model["state"] for model, *_ in STATES])
 def test_state_of_model(page: Page, model: dict[str, Any], state: str, more: str) -> None:
     """The list's foot says how the model is, an empty chat what that means; it changes by itself."""
-    page.route("**/healthz", lambda route: route.fulfill(json={"status": "ok", "store": {"ready": True}, "model": model}))
+    page.route(
+        "**/healthz", lambda route: route.fulfill(json={"status": "ok", "store": {"ready": True}, "model": model})
+    )
     page.goto("/")
     foot = page.locator(".about-model")
     expect(foot).to_contain_text(state)
@@ -109,7 +115,10 @@ def test_failed_change_is_taken_back(page: Page, complaints: Complaints) -> None
     """A name that the server refuses is not shown as if it were kept."""
     complaints.allow("Failed to load resource")
     open_chat(page, "hello")
-    page.route("**/conversations/*", lambda route: route.fulfill(**refuse(507)) if route.request.method == "PATCH" else route.continue_())
+    page.route(
+        "**/conversations/*",
+        lambda route: route.fulfill(**refuse(507)) if route.request.method == "PATCH" else route.continue_(),
+    )
     page.get_by_role("button", name="More about").last.click()
     page.get_by_role("menuitem", name="Rename").click()
     page.get_by_role("textbox", name="Name").fill("other")

@@ -61,7 +61,9 @@ def test_details_of_reply(page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_chat(page, "a **bold** word")
     reply = replies(page).last
-    expect(reply.locator(".info")).to_contain_text(page.evaluate("() => new Date().toLocaleTimeString('en-GB').slice(0, 3)"))
+    expect(reply.locator(".info")).to_contain_text(
+        page.evaluate("() => new Date().toLocaleTimeString('en-GB').slice(0, 3)")
+    )
     reply.get_by_role("button", name="Copy message").click()
     expect(reply.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("() => navigator.clipboard.readText()") == "echo: a **bold** word"

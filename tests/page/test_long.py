@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 COUNT = 10_000
-TEXT = "Reply {}.\n\n" + "Some words about it. " * 20 + "\n\n```python\nprint({})\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+TEXT = (
+    "Reply {}.\n\n"
+    + "Some words about it. " * 20
+    + "\n\n```python\nprint({})\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+)
 # Scrolls up step by step; returns how far what is in the middle of the window has moved besides, at most, in pixels.
 CLIMB = """async (steps) => {
     const scroller = document.querySelector(".scroll");
@@ -44,7 +48,10 @@ def server(serve: Serve) -> PageServer:
     store = open_store(Settings(data_dir=server.folder / "data"))
     for name, count in (("long", COUNT), ("short", 50)):
         messages = [
-            Message("assistant" if number % 2 else "user", TEXT.format(number, number) if number % 2 else f"Question {number}")
+            Message(
+                "assistant" if number % 2 else "user",
+                TEXT.format(number, number) if number % 2 else f"Question {number}",
+            )
             for number in range(count)
         ]
         store.create(name, LOCAL_USER, messages=messages)

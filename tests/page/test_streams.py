@@ -121,7 +121,9 @@ def test_server_killed_and_back(page: Page, upstream: FakeUpstream, server: Page
     answered(page, "here again")
 
 
-def test_question_waits_for_server(page: Page, upstream: FakeUpstream, server: PageServer, complaints: Complaints) -> None:
+def test_question_waits_for_server(
+    page: Page, upstream: FakeUpstream, server: PageServer, complaints: Complaints
+) -> None:
     """A question sent while the server is away is kept, and sent once when it is back."""
     complaints.allow("net::", "Failed to load")
     open_chat(page, "first")
@@ -165,7 +167,9 @@ def test_reader_stays_where_they_are(page: Page, upstream: FakeUpstream) -> None
     assert from_end(page) < 80  # it was followed
     page.locator(".scroll").hover()
     page.mouse.wheel(0, -60)  # a little is enough
-    page.wait_for_function("() => { const e = document.querySelector('.scroll'); return e.scrollHeight - e.scrollTop - e.clientHeight > 50; }")
+    page.wait_for_function(
+        "() => { const e = document.querySelector('.scroll'); return e.scrollHeight - e.scrollTop - e.clientHeight > 50; }"
+    )
     read = replies(page).get_by_text("word10", exact=True)
     before = read.bounding_box()
     go_on.set()

@@ -40,7 +40,9 @@ def test_languages_have_same_keys() -> None:
 
 def test_every_word_is_used_and_there() -> None:
     """What the modules say is in the list, and the list has nothing that nobody says."""
-    source = "\n".join(path.read_text() for path in [*WEB.glob("*.js"), *WEB.glob("view/*.js")] if path.stem not in ("en", "zh"))
+    source = "\n".join(
+        path.read_text() for path in [*WEB.glob("*.js"), *WEB.glob("view/*.js")] if path.stem not in ("en", "zh")
+    )
     known = words("en")
     said = set(re.findall(r"""say\(\s*"([\w.]+)\"""", source))
     assert said <= known.keys()
