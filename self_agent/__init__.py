@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -21,6 +22,7 @@ from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
 from self_agent.titles import Titles
+from self_agent.transfer import Transfer
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -37,6 +39,8 @@ class Parts:
     shelves: Shelves
     feed: Feed
     titles: Titles
+    transfer: Transfer
+    settings: Settings
     page: Page | None
 
 
@@ -60,7 +64,8 @@ def create_app(
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
     cli.install(app)
     provider = provider or from_settings(settings)
-    store = store or open_store(settings)
+    if store is None:
+        store = cli.later(partial(open_store, settings)) if cli.is_running() else open_store(settings)
     feed = Feed()
     titles = Titles(store, provider, feed.tell, is_on=settings.auto_title)
     turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell)
@@ -73,9 +78,9 @@ def create_app(
         tell=feed.tell,
         keep_deleted_days=settings.keep_deleted_days,
     )
-    shelves = Shelves(store, use_cases, feed.tell)
+    shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
     chat_page = Page(settings.libraries_registry) if settings.page else None
-    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, chat_page)
+    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, chat_page)
     app.extensions["self_agent"] = parts
     install_health(app, parts)
     page.install(app, chat_page, provider.status)

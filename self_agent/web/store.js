@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { newId, randomId, takeNewId } from "./drafts.js";
 import { soFar } from "./growth.js";
 import { complain, notify } from "./notices.js";
+import { ready } from "./rendering.js";
 import { follow, leave } from "./replies.js";
 import { go } from "./route.js";
 import { current, editing, live, messages, older, opening, problem, returned } from "./state.js";
@@ -41,7 +42,7 @@ async function load(mine = visit, { join = true } = {}) {
   const { signal } = reading;
   underWay++;
   try {
-    const chat = await api.read(current.value.id, { size: PAGE, signal });
+    const [chat] = await Promise.all([api.read(current.value.id, { size: PAGE, signal }), ready]);
     if (!isHere(mine)) return false;
     if (live.value.phase !== "idle") return true; // something was asked meanwhile, and will be read at its end
     take(chat);

@@ -1,9 +1,8 @@
 // The text of a reply. While it grows, tokens are put into the DOM by `Blocks`; Preact only owns the empty element.
 import { html } from "htm/preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { Blocks } from "../blocks.js";
 import { watch } from "../growth.js";
-import { renderMarkdown } from "../render.js";
+import { renderer } from "../rendering.js";
 import { say } from "../words.js";
 
 const texts = () => ({
@@ -12,22 +11,24 @@ const texts = () => ({
 
 export function Body({ message, element }) {
   const shown = useRef({ text: null, end: null }).current; // what the element shows, or how to end its growing
+  const tools = renderer.value;
   useLayoutEffect(() => {
-    if (message.growing) shown.end ??= grow(element.current);
+    if (!tools) return;
+    if (message.growing) shown.end ??= grow(element.current, tools.Blocks);
     else if (shown.end) {
       shown.end(message.content);
       Object.assign(shown, { text: message.content, end: null });
     } else if (shown.text !== message.content) {
-      element.current.replaceChildren(renderMarkdown(message.content, texts()));
+      element.current.replaceChildren(tools.renderMarkdown(message.content, texts()));
       shown.text = message.content;
     }
-  }, [message.growing, message.content]);
+  }, [message.growing, message.content, tools]);
   useLayoutEffect(() => () => shown.end?.(), []);
   return html`<div class=${message.growing ? "markdown growing" : "markdown"} ref=${element} dir="auto"></div>`;
 }
 
 /** Hand on what has come; `Blocks` shows it once a frame, and a hidden page has no frames. Returns how to end it. */
-function grow(element) {
+function grow(element, Blocks) {
   const blocks = new Blocks(element, texts());
   const leave = watch({ content: (delta) => blocks.push(delta), thinking() {} });
   return (text) => {
@@ -49,8 +50,8 @@ export function Reasoning({ message }) {
     return watch({ thinking: (delta) => node.appendData(delta), content() {} });
   }, [isThere, growing]);
   const look = (event) => {
-    if (!event.currentTarget.open || growing || shown.current === reasoning) return;
-    element.current.replaceChildren(renderMarkdown(reasoning, texts()));
+    if (!event.currentTarget.open || growing || shown.current === reasoning || !renderer.value) return;
+    element.current.replaceChildren(renderer.value.renderMarkdown(reasoning, texts()));
     shown.current = reasoning;
   };
   if (!isThere) return null;
