@@ -87,7 +87,7 @@ def test_axe(device: Device, axe: Axe, upstream: FakeUpstream, scheme: str, widt
 
 
 def test_order_of_focus(page: Page) -> None:
-    """Tab goes through the list, the head, the messages and the field, in this order; the first stop leads past them."""
+    """Tab goes through list, head, messages and field, in this order; the first stop leads past them."""
     page.goto("/")
     expect(field(page)).to_be_focused()
     page.get_by_role("link", name="To the message field").focus()

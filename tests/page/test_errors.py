@@ -60,7 +60,7 @@ def test_state_of_model(page: Page, model: dict[str, Any], state: str, more: str
 
 @pytest.mark.parametrize(("status", "what", "remedy"), REFUSALS, ids=[str(status) for status, *_ in REFUSALS])
 def test_refusal_in_words(page: Page, complaints: Complaints, status: int, what: str, remedy: str) -> None:
-    """A question that is refused comes back into the field, with the reason and the remedy; sent again it goes through."""
+    """A refused question comes back into the field, with the reason and the remedy; sent again it goes through."""
     complaints.allow("Failed to load resource")
     page.route("**/messages/stream", lambda route: route.fulfill(**refuse(status)))
     page.goto("/")

@@ -17,6 +17,13 @@ from tests.upstream import HANG, FakeUpstream, Reply, chunk_of
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+FROM_END = "(e) => e.scrollHeight - e.scrollTop - e.clientHeight"
+LISTEN = """() => {
+    const spoken = document.querySelector("[aria-live]");
+    window.heard = [];
+    const note = () => window.heard.push(spoken.textContent);
+    new MutationObserver(note).observe(spoken, { childList: true, characterData: true, subtree: true });
+}"""
 WHOLE = re.compile(r"^\s*" + r"\s+".join(f"word{number}" for number in range(1, WORDS + 1)) + r"\s*$")
 
 
@@ -155,7 +162,7 @@ def test_reasoning_is_folded(page: Page, upstream: FakeUpstream) -> None:
 
 def from_end(page: Page) -> float:
     """How far the reader is from the end, in pixels."""
-    return page.locator(".scroll").evaluate("(e) => e.scrollHeight - e.scrollTop - e.clientHeight")
+    return page.locator(".scroll").evaluate(FROM_END)
 
 
 def test_reader_stays_where_they_are(page: Page, upstream: FakeUpstream) -> None:
@@ -167,9 +174,7 @@ def test_reader_stays_where_they_are(page: Page, upstream: FakeUpstream) -> None
     assert from_end(page) < 80  # it was followed
     page.locator(".scroll").hover()
     page.mouse.wheel(0, -60)  # a little is enough
-    page.wait_for_function(
-        "() => { const e = document.querySelector('.scroll'); return e.scrollHeight - e.scrollTop - e.clientHeight > 50; }"
-    )
+    page.wait_for_function(f"() => ({FROM_END})(document.querySelector('.scroll')) > 50")
     read = replies(page).get_by_text("word10", exact=True)
     before = read.bounding_box()
     go_on.set()
@@ -195,8 +200,7 @@ def test_end_is_announced_once(page: Page, upstream: FakeUpstream) -> None:
     """A screen reader hears the reply when it is complete, and not every word of it."""
     held(upstream).set()
     page.goto("/")
-    page.evaluate("""() => { window.heard = []; new MutationObserver(() => heard.push(document.querySelector('[aria-live]').textContent))
-        .observe(document.querySelector('[aria-live]'), {childList: true, characterData: true, subtree: true}); }""")
+    page.evaluate(LISTEN)
     ask(page, "count")
     answered(page)
     assert [text[:30] for text in page.evaluate("() => heard")] == ["The reply is complete: word1 w"]

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
 from self_agent.libraries import WEB
 from tests.page.conftest import Device
-from tests.page.steps import answered
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
 
 KEY = re.compile(r'(?:^|[,{]\s*)(?:"([\w.]+)"|(\w+)): "((?:[^"\\]|\\.)*)"', re.M)
 
@@ -51,9 +46,15 @@ def test_every_word_is_used_and_there() -> None:
     assert {key for key in known if not key.startswith(families) and not key.endswith(".one")} <= quoted
 
 
-@pytest.mark.parametrize(("locale", "word", "language"), [
-    ("zh-CN", "输入消息", "zh-Hans"), ("zh-TW", "输入消息", "zh-Hans"), ("en-US", "Write a message", "en"), ("fr-FR", "Write a message", "en"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("locale", "word", "language"),
+    [
+        ("zh-CN", "输入消息", "zh-Hans"),
+        ("zh-TW", "输入消息", "zh-Hans"),
+        ("en-US", "Write a message", "en"),
+        ("fr-FR", "Write a message", "en"),
+    ],
+)
 def test_language_of_browser(device: Device, locale: str, word: str, language: str) -> None:
     """Chinese for who reads Chinese, English for all others."""
     page = device(locale=locale).new_page()
