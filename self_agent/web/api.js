@@ -49,10 +49,10 @@ function askForToken(used) {
 }
 
 /** Send a request and return the Response, its status below 300. Throws Refusal, or the signal's reason. */
-export async function open(method, path, { body, key, signal } = {}) {
+export async function open(method, path, { body, file, key, signal } = {}) {
   for (;;) {
     const used = token;
-    const response = await attempt(method, path, { body, key, signal, token: used });
+    const response = await attempt(method, path, { body, file, key, signal, token: used });
     if (response.ok) return response;
     if (response.status === 401 && (await isOurToken(path, used, signal))) {
       await askForToken(used);
@@ -63,13 +63,13 @@ export async function open(method, path, { body, key, signal } = {}) {
   }
 }
 
-async function attempt(method, path, { body, key, signal, token }) {
+async function attempt(method, path, { body, file, key, signal, token }) {
   const headers = {};
   if (token) headers.Authorization = `Bearer ${token}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (body !== undefined || file) headers["Content-Type"] = file?.type || "application/json";
   if (key) headers["Idempotency-Key"] = key;
   try {
-    return await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    return await fetch(path, { method, headers, signal, body: file ?? (body && JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refusal(0);
@@ -108,6 +108,7 @@ export const change = (id, changes) => ask("PATCH", chat(id), { body: changes })
 export const remove = (id) => ask("DELETE", chat(id));
 export const restore = (id) => ask("POST", `${chat(id)}/restore`).then(data);
 export const followList = (signal) => open("GET", `${ROOT}/events`, { signal });
+export const takeIn = (file) => ask("POST", "/import", { file }).then(data);
 
 // --- a chat
 export function read(id, { size, before, signal }) {

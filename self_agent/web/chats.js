@@ -130,6 +130,22 @@ export async function save(id, format, name) {
   }
 }
 
+/** Let the reader choose a file of chats, of this server, ChatGPT or Open WebUI, and take it in. */
+export function bringIn() {
+  const input = Object.assign(document.createElement("input"), { type: "file", accept: ".json,.zip" });
+  input.onchange = async () => {
+    notify(say("importing"));
+    try {
+      const { imported, skipped, failed } = await api.takeIn(input.files[0]);
+      notify(say("imported", { count: imported, skipped, failed }), { isError: failed > 0 });
+    } catch (error) {
+      complain(error);
+    }
+    refresh();
+  };
+  input.click();
+}
+
 // --- what the server tells
 
 /** Keep the list as it is at the server, for ever; `news(type, id)` is told what happened to a chat. */

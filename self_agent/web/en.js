@@ -8,7 +8,9 @@ export default {
   skip: "To the message field", settings: "Settings",
 
   rename: "Rename", name: "Name", pin: "Pin", unpin: "Unpin", toArchive: "Archive", fromArchive: "Take out of the archive",
-  exportMarkdown: "Export as Markdown", exportJson: "Export as JSON", exportAll: "Export all chats", remove: "Delete",
+  exportMarkdown: "Export as Markdown", exportJson: "Export as JSON", exportAll: "Export all chats", importChats: "Import chats", importing: "The file is being read…",
+  imported: "{count} chats are imported; here already: {skipped}; not readable: {failed}.",
+  "imported.one": "{count} chat is imported; here already: {skipped}; not readable: {failed}.", remove: "Delete",
   deleted: "“{name}” is deleted.", undo: "Undo", restored: "“{name}” is back.", archivedNow: "“{name}” is archived.",
   forked: "This chat is a copy up to that message.", save: "Save", cancel: "Cancel", shortcuts: "Keyboard shortcuts",
   signOut: "Forget the token", apiDocs: "The server's routes",

@@ -8,7 +8,9 @@ export default {
   skip: "跳到消息输入框", settings: "设置",
 
   rename: "重命名", name: "名称", pin: "置顶", unpin: "取消置顶", toArchive: "归档", fromArchive: "取消归档",
-  exportMarkdown: "导出为 Markdown", exportJson: "导出为 JSON", exportAll: "导出全部对话", remove: "删除",
+  exportMarkdown: "导出为 Markdown", exportJson: "导出为 JSON", exportAll: "导出全部对话", importChats: "导入对话", importing: "正在读取文件…",
+  imported: "已导入 {count} 个对话；已存在：{skipped}；无法读取：{failed}。",
+  "imported.one": "已导入 {count} 个对话；已存在：{skipped}；无法读取：{failed}。", remove: "删除",
   deleted: "已删除“{name}”。", undo: "撤销", restored: "已恢复“{name}”。", archivedNow: "已归档“{name}”。",
   forked: "此对话是截至该消息的副本。", save: "保存", cancel: "取消", shortcuts: "键盘快捷键",
   signOut: "忘记令牌", apiDocs: "服务器接口",

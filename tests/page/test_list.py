@@ -126,3 +126,29 @@ def test_list_by_keys(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("menu")).to_have_count(0)
     expect(page.get_by_role("button", name="More about").first).to_be_focused()
+
+
+def test_export_and_import(page: Page) -> None:
+    """All chats are saved as one file; what has been deleted since comes back with it."""
+    open_chat(page, "take me along")
+    page.get_by_role("button", name="Settings").click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="Export all chats").click()
+    menu_of(page, "take me along", "Delete")
+    expect(chats(page)).to_have_count(0)
+    page.get_by_role("button", name="Settings").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("menuitem", name="Import chats").click()
+    chooser.value.set_files(download.value.path())
+    expect(page.get_by_text("1 chat is imported")).to_be_visible()
+    expect(chats(page)).to_have_text(["take me along"])
+
+
+def test_export_one(page: Page) -> None:
+    """One chat is saved as Markdown, named after itself."""
+    open_chat(page, "what/ever: it is")
+    page.get_by_role("button", name="More about").last.click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="Export as Markdown").click()
+    assert download.value.suggested_filename == "what ever it is.md"
+    assert "echo: what/ever: it is" in download.value.path().read_text()

@@ -2,7 +2,7 @@
 import { html } from "htm/preact";
 import { useEffect, useRef } from "preact/hooks";
 import { hasToken, giveToken } from "../api.js";
-import { more, pin, refresh, remove, save, search, setArchived, showArchive } from "../chats.js";
+import { bringIn, more, pin, refresh, remove, save, search, setArchived, showArchive } from "../chats.js";
 import { forgetDrafts } from "../drafts.js";
 import { addressOf, go, route } from "../route.js";
 import { archive, chats, current, dialog, drawer, list, query } from "../state.js";
@@ -24,7 +24,7 @@ export function actsOf(heading) {
   ];
 }
 
-const fileName = (name) => name.replace(/[\\/:*?"<>|\p{Cc}]+/gu, " ").trim().slice(0, 80) || "chat";
+const fileName = (name) => name.replace(/[\\/:*?"<>|\s\p{Cc}]+/gu, " ").trim().slice(0, 80) || "chat";
 
 export function newChat() {
   drawer.value = false;
@@ -61,6 +61,7 @@ function useNarrow() {
 const settings = () => [
   { label: say("archived"), icon: "box", act: () => showArchive(true) },
   { label: say("exportAll"), icon: "save", act: () => save(null, "json", "self_agent-chats.json") },
+  { label: say("importChats"), icon: "open", act: bringIn },
   { label: say("shortcuts"), icon: "keys", act: () => (dialog.value = { kind: "shortcuts" }) },
   { label: say("apiDocs"), icon: "book", act: () => open("/docs", "_blank", "noopener") },
   ...(hasToken() ? [{ label: say("signOut"), icon: "key", act: signOut }] : []),
