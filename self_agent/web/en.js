@@ -28,14 +28,14 @@ export default {
   stopped: "This reply is not complete.", done: "The reply is complete: {text}",
   busy: "A reply is being written. Wait for it, or stop it with Esc.",
 
-  lost: "The connection is lost. The reply goes on at the server.", retryIn: "It is tried again in {seconds} s.",
+  lost: "The connection is lost. What was sent is not.", retryIn: "It is tried again in {seconds} s.",
   retrying: "It is tried again now…", tryNow: "Try now", tryAgain: "Try again", dismiss: "Dismiss",
 
   model: "Model", chooseModel: "Model: {name}", defaultModel: "The server's choice", noModels: "The server names no models.",
   "state.ready": "ready", "state.localReady": "on this computer · ready", "state.downloading": "being fetched: {percent} %",
   "state.downloadingFrom": "being fetched from {source}: {percent} %", "state.loading": "being loaded into memory…",
   "state.failed": "does not run", "state.none": "no model is set up", "state.unreachable": "the server is not reached",
-  "state.unknown": "{state}", modelFetched: "The model is being fetched once; then it runs on this computer, without a network.",
+  "state.unknown": "{state}", modelFetched: "The model is being fetched once ({percent} %). Then it runs on this computer, without a network.",
   modelLoading: "The model is being loaded. It answers in a moment.",
   modelFailed: "The model does not run: {error}", modelNone: "No model is set up. Set PROVIDER in .env (see README) and start the server again.",
 

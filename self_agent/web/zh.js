@@ -28,14 +28,14 @@ export default {
   stopped: "此回复不完整。", done: "回复已完成：{text}",
   busy: "正在生成回复。请等待，或按 Esc 停止。",
 
-  lost: "连接已断开。服务器仍在继续生成回复。", retryIn: "{seconds} 秒后重试。",
+  lost: "连接已断开。已发送的内容不会丢失。", retryIn: "{seconds} 秒后重试。",
   retrying: "正在重试…", tryNow: "立即重试", tryAgain: "重试", dismiss: "关闭",
 
   model: "模型", chooseModel: "模型：{name}", defaultModel: "由服务器选择", noModels: "服务器没有列出模型。",
   "state.ready": "就绪", "state.localReady": "在本机运行 · 就绪", "state.downloading": "正在下载：{percent} %",
   "state.downloadingFrom": "正在从 {source} 下载：{percent} %", "state.loading": "正在载入内存…",
   "state.failed": "无法运行", "state.none": "尚未配置模型", "state.unreachable": "无法连接服务器",
-  "state.unknown": "{state}", modelFetched: "模型只需下载一次，之后就在本机运行，无需网络。",
+  "state.unknown": "{state}", modelFetched: "正在下载模型（{percent} %），只需下载一次，之后就在本机运行，无需网络。",
   modelLoading: "正在载入模型，稍后即可回答。",
   modelFailed: "模型无法运行：{error}", modelNone: "尚未配置模型。请在 .env 中设置 PROVIDER（见 README），然后重新启动服务器。",
 

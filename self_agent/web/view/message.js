@@ -35,7 +35,7 @@ function Reply({ message }) {
     <${Body} message=${message} element=${body} />
     ${isWaiting && html`<p class="waits"><i></i><i></i><i></i><span class="unseen">${say("waiting")}</span></p>`}
     ${sources?.length > 0 && html`<${Sources} sources=${sources} />`}
-    ${!growing && (incomplete || error) && html`<p class="cut-off">${say("stopped")} ${error}</p>`}
+    ${!growing && (incomplete || error) && html`<p class="cut-off">${say("stopped")}${error && ` (${error})`}</p>`}
     ${!growing && message.id && html`<div class="acts">
       <${Leaf} message=${message} />
       <${Copy} message=${message} shown=${body} />

@@ -31,7 +31,7 @@ export function ModelState() {
 export function NotReady() {
   const model = health.value;
   const words = {
-    downloading: () => `${inWords(model)}. ${say("modelFetched")}`,
+    downloading: () => say("modelFetched", { percent: percent(model) }),
     loading: () => say("modelLoading"),
     failed: () => say("modelFailed", { error: model.error ?? "" }),
     none: () => say("modelNone"),
