@@ -2,7 +2,7 @@
 import { effect } from "@preact/signals";
 import { html } from "htm/preact";
 import { render } from "preact";
-import { followList } from "./chats.js";
+import { followList, leaveDeleted } from "./chats.js";
 import * as health from "./health.js";
 import { listen } from "./keys.js";
 import { stop } from "./replies.js";
@@ -30,7 +30,8 @@ function Page() {
 function news(type, id) {
   if (type === "connected") wake();
   if (type === "connected" || type === "lost") health.look();
-  if (type === "connected" || (id === current.value.id && type !== "deleted")) lookAgain();
+  if (type === "deleted" && id === route.value) leaveDeleted();
+  else if (type === "connected" || id === current.value.id) lookAgain();
 }
 
 function escape() {

@@ -95,15 +95,25 @@ export async function remove(heading) {
   const name = nameOf(heading);
   const wasOpen = route.value === id;
   chats.value = chats.value.filter((one) => one.conversation_id !== id);
+  if (wasOpen) go(null);
   try {
     await api.remove(id);
+    offerUndo(id, name, wasOpen);
   } catch (error) {
     complain(error);
-    return refresh();
+    if (wasOpen) go(id);
   }
-  if (wasOpen && route.value === id) go(null);
-  notify(say("deleted", { name }), { label: say("undo"), act: () => restore(id, name, wasOpen) });
   return refresh();
+}
+
+const offerUndo = (id, name, reopen) =>
+  notify(say("deleted", { name }), { label: say("undo"), act: () => restore(id, name, reopen) });
+
+/** The open chat has been deleted in another tab or on another device. */
+export function leaveDeleted() {
+  const { id } = current.value;
+  offerUndo(id, nameOf(current.value), true);
+  go(null);
 }
 
 async function restore(id, name, reopen) {

@@ -3,7 +3,11 @@ import { signal } from "@preact/signals";
 
 const read = () => {
   const found = /^\/c\/([^/]+)\/?$/.exec(location.pathname);
-  return found ? decodeURIComponent(found[1]) : null;
+  try {
+    return found ? decodeURIComponent(found[1]) : null;
+  } catch {
+    return null; // a broken address
+  }
 };
 
 export const route = signal(read()); // an id, or null for a new chat

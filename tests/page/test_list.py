@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from tests.page.browsing import PageServer
+from tests.page.conftest import Complaints
 from tests.page.steps import chats, menu_of, open_chat, questions
 
 if TYPE_CHECKING:
@@ -40,6 +41,28 @@ def test_delete_and_undo(page: Page) -> None:
     expect(questions(page).locator(".bubble")).to_have_text(["keep me"])
     page.reload()
     expect(questions(page).locator(".bubble")).to_have_text(["keep me"])
+
+
+def test_deleted_elsewhere(page: Page) -> None:
+    """Who has a chat open that is deleted in another tab is told, and can take it back."""
+    open_chat(page, "shared")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(chats(other)).to_have_text(["shared"])
+    menu_of(other, "shared", "Delete")
+    expect(page).to_have_url("/")
+    page.get_by_role("button", name="Undo").click()
+    expect(questions(page).locator(".bubble")).to_have_text(["shared"])
+    expect(chats(other)).to_have_text(["shared"])
+
+
+def test_broken_address(page: Page, complaints: Complaints) -> None:
+    """An address that names nothing shows what there is, or says what is wrong with it."""
+    complaints.allow("400")
+    page.goto("/c/%25zz%25")
+    expect(page.get_by_role("alert")).to_contain_text("did not take this")
+    page.goto("/c/no-such-chat")
+    expect(page.get_by_text("What would you like to know?")).to_be_visible()
 
 
 def test_pin(page: Page, server: PageServer) -> None:
