@@ -107,7 +107,9 @@ def test_list_that_cannot_be_loaded(page: Page, complaints: Complaints) -> None:
     page.reload()
     expect(page.get_by_text("The chats could not be loaded.")).to_be_visible()
     page.unroute("**/conversations/?*view=headings*")
-    page.get_by_role("button", name="Try again").click()
+    again = page.get_by_role("button", name="Try again")
+    if again.is_visible():  # else news from the server has made it try by itself meanwhile
+        again.click()
     expect(chats(page)).to_have_text(["hello"])
 
 
