@@ -19,7 +19,10 @@ RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 COPY core ./core
 COPY self_agent ./self_agent
 COPY run.py LICENSE ./
-RUN python -m compileall -q core self_agent
+# The chat page's libraries, each with the hash that the lock file says.
+ARG LIBRARIES_REGISTRY=
+RUN python -m self_agent.libraries \
+    && python -m compileall -q core self_agent
 
 USER 10001:10001
 # Whoever publishes the port decides who reaches it; the names it is called by are ALLOWED_HOSTS.

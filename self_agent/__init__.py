@@ -13,11 +13,12 @@ from typing_extensions import NotRequired, TypedDict
 from core import auth, config, web
 from core.config import Settings
 from core.web import Json, json_response
-from self_agent import cli, metrics, openapi, readiness, welcome
+from self_agent import cli, metrics, openapi, page, readiness
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.feed import Feed
 from self_agent.models import LOCAL_USER
+from self_agent.page import Page
 from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
@@ -41,6 +42,7 @@ class Parts:
     titles: Titles
     transfer: Transfer
     settings: Settings
+    page: Page | None
     metrics: metrics.Metrics
     draining: threading.Event  # set once the server is to stop
 
@@ -55,9 +57,12 @@ def create_app(
     settings = settings or config.load()
     app = Flask(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
+    if settings.page:
+        mounts.keep_free(*page.ROOTS)
     measured = metrics.Metrics()
     web.install(app, settings, mounts.error_body, measured.answered if settings.metrics else None)
-    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
+    public_views = page.VIEWS if settings.page else ()
+    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC, public_views=public_views)
     web.install_body(app)
     mounts.register(app)
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
@@ -80,15 +85,17 @@ def create_app(
         keep_deleted_days=settings.keep_deleted_days,
     )
     shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
+    chat_page = Page(settings.libraries_registry) if settings.page else None
+    draining = threading.Event()
     parts = Parts(
-        store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, measured, threading.Event()
+        store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, chat_page, measured, draining
     )
     app.extensions["self_agent"] = parts
     install_health(app, parts)
-    readiness.install(app, store, provider, parts.draining.is_set)
+    readiness.install(app, store, provider, draining.is_set)
     if settings.metrics:
         metrics.install(app, partial(measured.page, turns), auth=settings.auth_enabled)
-    welcome.install(app, parts.provider.status)
+    page.install(app, chat_page, provider.status)
     return app
 
 
@@ -97,6 +104,14 @@ def parts_of(app: Flask) -> Parts:
     parts = app.extensions["self_agent"]
     assert isinstance(parts, Parts)
     return parts
+
+
+def start(app: Flask) -> None:
+    """Begin with what may take long, in the background: the model, and the libraries of the page."""
+    parts = parts_of(app)
+    parts.provider.start()
+    if parts.page:
+        parts.page.start()
 
 
 def close(app: Flask, grace: float = 0.0) -> None:

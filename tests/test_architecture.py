@@ -62,9 +62,14 @@ ALLOWED = {
         "self_agent.document", "self_agent.listening", "self_agent.keys",
         "self_agent.transfer",
     },
-    "self_agent.welcome": {"self_agent.document"},
     "self_agent.metrics": {"core", "core.web", "self_agent.document", "self_agent.storage", "self_agent.turns"},
     "self_agent.readiness": {"core", "core.web", "self_agent.providers", "self_agent.storage"},
+    "self_agent.welcome": set(),
+    "self_agent.libraries": {"core"},
+    "self_agent.assets": {"self_agent.libraries"},
+    "self_agent.page": {
+        "core", "self_agent.document", "self_agent.welcome", "self_agent.libraries", "self_agent.assets",
+    },
     "self_agent.cli": {
         "core", "self_agent.models", "self_agent.storage", "self_agent.legacy", "self_agent.transfer",
     },
@@ -88,6 +93,7 @@ KNOWS_FLASK = (
     "self_agent.welcome",
     "self_agent.metrics",
     "self_agent.readiness",
+    "self_agent.page",
     *WIRING,
 )
 

@@ -19,7 +19,7 @@ from tests.serving import ROOT, Server
 
 NAMES = {name.upper() for name in Settings.__dataclass_fields__}
 KNOWN = {
-    "FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD",
+    "FROM", "ARG", "ENV", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD",
 }  # fmt: skip
 
 
