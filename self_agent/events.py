@@ -1,6 +1,7 @@
 """What happens in a reply, as facts without bytes: encoders turn them into what a client reads.
 
-A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`.
+A reply is `Started (Delta | CallDelta | Sources)* (Done | Failed)`. A provider yields `Delta`, `CallDelta`, `Sources`
+and `Info`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """The next piece of a call of one of the client's functions; the first piece has its `call_id` and `name`.
+
+    `index` tells the calls of a reply apart, from 0; `arguments` are a piece of JSON.
+    """
+
+    index: int
+    arguments: str = ""
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """What the reply draws on: `{"type", "id" or "url", "title", …}` each; all so far, not only the new ones."""
 
@@ -63,5 +77,5 @@ class Failed:
     error: AppError
 
 
-Event = Union[Started, Delta, Sources, Done, Failed]
-Chunk = Union[Delta, Sources, Info]
+Event = Union[Started, Delta, CallDelta, Sources, Done, Failed]
+Chunk = Union[Delta, CallDelta, Sources, Info]

@@ -30,7 +30,10 @@ class Message:
     `id` 0 and `timestamp` "" mean "not stored yet": the store fills them in. `timestamp` is in the form
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
-    upstream's own objects.
+    upstream's own objects. `extra` is what few messages have: `calls`, the functions that a reply wants called, each
+    `{"call_id", "name", "arguments"}`; `call_id`, which of them a question is the result of; `role`, what OpenAI's API
+    calls a message that is `system` here; `asked`, how a question wants to be answered; `finish_reason`, where a reply
+    did not end by itself.
     """
 
     role: str
@@ -45,6 +48,14 @@ class Message:
     usage: dict[str, Any] | None = None
     edited_at: str | None = None
     is_deleted: bool = False
+    extra: dict[str, Any] | None = None
+
+
+class Metadata(dict[str, str]):
+    """What a client wants kept with a conversation: words by their names. Nobody changes it in place."""
+
+    def __hash__(self) -> int:  # type: ignore[override] # conversations that are alike share theirs
+        return hash(frozenset(self.items()))
 
 
 def _settable(default: Any) -> Any:
@@ -71,6 +82,7 @@ class Conversation:
     model: str | None = _settable(None)
     project_id: int = _settable(0)
     is_draft: bool = _settable(False)
+    metadata: Metadata | None = _settable(None)
     count: int = 0
     first: str = ""
     summary: str = ""
@@ -164,6 +176,21 @@ def number_of(message_id: int) -> int:
 def position_of(message_id: int) -> int:
     """Return the position that a message was given in its conversation."""
     return message_id & MAX_POSITION
+
+
+def calls_of(message: Message) -> list[dict[str, str]]:
+    """Return the functions that a reply wants called, as far as somebody who edited the file left them whole."""
+    calls = (message.extra or {}).get("calls")
+    if not isinstance(calls, list):
+        return []
+    names = ("call_id", "name", "arguments")
+    return [call for call in calls if isinstance(call, dict) and all(isinstance(call.get(name), str) for name in names)]
+
+
+def result_of(message: Message) -> str | None:
+    """Return the `call_id` of the call that a question is the result of, None for all other messages."""
+    call_id = (message.extra or {}).get("call_id")
+    return call_id if isinstance(call_id, str) else None
 
 
 def first_of(role: str, content: str) -> str:

@@ -46,8 +46,12 @@ class Paging(Query):
 def describe(error: ValidationError) -> str:
     """Say in one sentence which field is wrong, and why; the value is not repeated."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "body"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{field_of(error)}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def field_of(error: ValidationError) -> str:
+    """Return which field is wrong, or `body`."""
+    return ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"]) or "body"
 
 
 class Plugin(FlaskPlugin):
@@ -61,7 +65,7 @@ class Plugin(FlaskPlugin):
             if json:
                 arguments["json"] = json.model_validate(request.get_json(silent=True) or {})
         except ValidationError as error:
-            raise InvalidRequest(describe(error)) from None
+            raise InvalidRequest(describe(error), param=field_of(error)) from None
         return func(**arguments)
 
 

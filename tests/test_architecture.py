@@ -30,7 +30,7 @@ ALLOWED = {
     "self_agent.shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.conversations"},
     "self_agent.legacy_shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.shelves"},
     "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage", "self_agent.legacy_shelves"},
-    "self_agent.encoders": {"self_agent.events"},
+    "self_agent.encoders": {"self_agent.events", "self_agent.models"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",

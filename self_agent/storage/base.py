@@ -21,7 +21,7 @@ When a persistent store opens again, after `close` or after its process was kill
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
@@ -143,9 +143,15 @@ class Store(ABC):
     # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
 
     def begin(
-        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        conversation_id: str,
+        question: Message,
+        *,
+        new: Mapping[str, Any] | None = None,
+        before: Sequence[Message] = (),
     ) -> Begun:
-        """Store a user's new question, and reserve the id of its reply.
+        """Store a user's new question, and what comes `before` it, and reserve the id of its reply.
 
         With `new` a conversation that is not there is created with these fields. Raises NotYours for another user's,
         and nothing is stored.
@@ -159,7 +165,7 @@ class Store(ABC):
             raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        [stored] = self.append(conversation_id, question)
+        *_, stored = self.append(conversation_id, *before, question)
         reply_id = self.reserve(conversation_id)
         return Begun(self.get(conversation_id) or found, stored, reply_id)
 

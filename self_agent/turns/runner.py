@@ -11,16 +11,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from core import clock
 from core.errors import AppError, ModelUnavailable, TooManyRequests, UpstreamError
 from self_agent.events import Chunk, Done, Failed
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
-from self_agent.storage.base import Store
+from self_agent.storage.base import Begun, Store
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.reading import Reading
@@ -61,16 +62,19 @@ class Turns:
         new: Mapping[str, Any] | None = None,
         model: str | None = None,
         attend: bool = False,
+        before: Sequence[Message] = (),
+        keep: bool = True,
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        `new`: see `Store.begin`. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
+        `new`, `before`: see `Store.begin`; without `keep` nothing is stored. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
         for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
         TooManyRequests when too many turns are waiting.
         """
         turn = Turn(user_id, conversation_id, question, self._most)
         turn.reply = replace(turn.reply, model=model)
-        begin = partial(self._begin, turn, ask, new)
+        turn.is_kept = keep
+        begin = partial(self._begin, turn, ask, new, before)
         with self._lock:
             if self._closing.is_set():
                 raise _stopping()
@@ -169,13 +173,18 @@ class Turns:
         except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
             self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
 
-    def _begin(self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None, *, is_own: bool = False) -> None:
+    def _begin(
+        self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None, before: Sequence[Message], *, is_own: bool = False
+    ) -> None:
         """Store the question, ask the model, and see that its answer is read, here if this thread is the turn's own."""
         answer: Iterable[Chunk] = ()
         try:
             if self._closing.is_set():
                 raise _stopping()
-            begun = self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new)
+            if turn.is_kept:
+                begun = self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
+            else:
+                begun = _unkept(turn)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -215,8 +224,9 @@ class Turns:
     ) -> None:
         """Store the reply and publish the last event; `reason` is kept with an incomplete reply."""
         stored: Message | None = None
-        text, reasoning = turn.text()
-        if not (error or is_incomplete or text.strip()):
+        (text, reasoning), calls = turn.text(), turn.calls()
+        is_empty = not (text.strip() or calls)
+        if is_empty and not (error or is_incomplete):
             error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
         reply = replace(
             turn.reply,
@@ -224,11 +234,14 @@ class Turns:
             reasoning=reasoning or None,
             incomplete=is_incomplete or error is not None,
             error=error.message if error else reason,
+            extra={**(turn.reply.extra or {}), "calls": calls} if calls else turn.reply.extra,
         )
         try:
             with turn.checkpointing:
-                if turn.question.id:
-                    stored = self._store.finish(turn.conversation_id, reply if text.strip() else None)
+                if not turn.is_kept:
+                    stored = None if is_empty else replace(reply, timestamp=clock.now())
+                elif turn.question.id:
+                    stored = self._store.finish(turn.conversation_id, None if is_empty else reply)
         except AppError as failure:
             log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message)
             error = failure
@@ -257,6 +270,13 @@ class Turns:
             turn, begin = following
             if not turn.offer(begin):
                 self._in_a_thread(turn, partial(begin, is_own=True))
+
+
+def _unkept(turn: Turn) -> Begun:
+    """Begin a turn of which nothing is stored, under ids that no message has."""
+    now = clock.now()
+    conversation = Conversation(turn.conversation_id, 0, turn.user_id, now, now)
+    return Begun(conversation, replace(turn.question, id=1, timestamp=now), 2)
 
 
 def _stopping() -> ModelUnavailable:

@@ -14,13 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started
+from self_agent.events import CallDelta, Chunk, Delta, Done, Event, Failed, Info, Sources, Started
 from self_agent.models import Message
 from self_agent.providers.base import Cancellation
 
 log = logging.getLogger(__name__)
 
 CHECK = 1.0  # seconds between two checks of who waits
+CUT_SHORT = ("length", "content_filter")  # why a model ends that has not said all
 
 Work = Callable[[], None]
 
@@ -46,6 +47,7 @@ class Turn:
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
+        self.is_kept = True  # in the store
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
@@ -198,15 +200,21 @@ class Turn:
                         events.append(chunk)
                         self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
-                    self.reply = replace(
-                        self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
-                    )
+                    self._note(chunk)
+                elif isinstance(chunk, CallDelta):
+                    events.append(chunk)
+                    self.room -= _size(chunk.arguments)
                 elif isinstance(chunk, Sources):
                     self.reply = replace(self.reply, sources=chunk.sources)
                     events.append(chunk)
             if events:
                 self._publish(events)
             return self.room >= 0
+
+    def _note(self, info: Info) -> None:
+        reply = self.reply
+        extra = {"finish_reason": info.finish_reason} if info.finish_reason in CUT_SHORT else reply.extra
+        self.reply = replace(reply, model=info.model or reply.model, usage=info.usage or reply.usage, extra=extra)
 
     def claim(self) -> bool:
         """Take no further chunk; True for the one caller who was first and now has to end the turn."""
@@ -227,6 +235,10 @@ class Turn:
         deltas = [event for event in self._events if isinstance(event, Delta)]
         return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
 
+    def calls(self) -> list[dict[str, str]]:
+        """Return the functions that are to be called, as far as the model has said; see `Message.extra`."""
+        return calls_in(event for event in self._events if isinstance(event, CallDelta))
+
     def since_checkpoint(self) -> str:
         """Return the text that the last checkpoint does not cover, and count it as covered."""
         events = self._events[self.checkpointed :]
@@ -241,6 +253,17 @@ class Turn:
         if self._readers:
             self._give(self._readers, events)
         self._changed.notify_all()
+
+
+def calls_in(pieces: Iterable[CallDelta]) -> list[dict[str, str]]:
+    """Put calls together from their pieces; one without an id gets one."""
+    calls: dict[int, dict[str, str]] = {}
+    for piece in pieces:
+        call = calls.setdefault(piece.index, {"call_id": "", "name": "", "arguments": ""})
+        call["call_id"] = call["call_id"] or piece.call_id
+        call["name"] = call["name"] or piece.name
+        call["arguments"] += piece.arguments
+    return [{**call, "call_id": call["call_id"] or f"call_{place}"} for place, call in enumerate(calls.values())]
 
 
 def _size(text: str) -> int:

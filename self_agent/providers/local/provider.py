@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,9 +126,10 @@ class LocalModel(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Iterable[Chunk]:
         """Ask the embedded model, whatever model was asked for and whatever key came along."""
-        return self._ask(lambda client: client.stream(messages, cancel=cancel))
+        return self._ask(lambda client: client.stream(messages, cancel=cancel, options=options))
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,16 +190,22 @@ class JsonFileStore(Store):
     # --- turns
 
     def begin(
-        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        conversation_id: str,
+        question: Message,
+        *,
+        new: Mapping[str, Any] | None = None,
+        before: Sequence[Message] = (),
     ) -> Begun:
         entry = self._opened(self._catalog).get(conversation_id)
         if entry is None and new is not None:
             with suppress(Conflict):  # somebody else was faster
-                return _begun(*self._create(conversation_id, user_id, question, **new))
+                return _begun(*self._create(conversation_id, user_id, *before, question, **new))
         entry = entry or self._entry(conversation_id)
         if entry.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        return _begun(entry, self._documents.append(entry, (question,), spare=1))
+        return _begun(entry, self._documents.append(entry, (*before, question), spare=1))
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
         with self._documents.held(self._entry(conversation_id)):
@@ -290,4 +296,4 @@ class JsonFileStore(Store):
 
 
 def _begun(entry: Entry, stored: list[Message]) -> Begun:
-    return Begun(entry.conversation(), stored[0], stored[0].id + 1)
+    return Begun(entry.conversation(), stored[-1], stored[-1].id + 1)
