@@ -63,10 +63,15 @@ def take_in(store: Store, path: Path) -> Outcome:
         legacy = parse(data, path.stem)
         if store.get(legacy.id) is not None:
             return Outcome(path.name, "skipped", f"{legacy.id} is here already")
-        times = {"created_at": legacy.created_at, "updated_at": legacy.updated_at}
-        store.create(legacy.id, LOCAL_USER, title=legacy.title, model=legacy.model, **times)
-        if legacy.messages:
-            store.append(legacy.id, *legacy.messages)
+        store.create(
+            legacy.id,
+            LOCAL_USER,
+            messages=legacy.messages,
+            created_at=legacy.created_at,
+            updated_at=legacy.updated_at,
+            title=legacy.title,
+            model=legacy.model,
+        )
     except NotLegacy as error:
         return Outcome(path.name, "failed", str(error))
     except AppError as error:

@@ -30,10 +30,11 @@ class Message:
     `id` 0 and `timestamp` "" mean "not stored yet": the store fills them in. `timestamp` is in the form
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
-    upstream's own objects. `extra` is what few messages have: `calls`, the functions that a reply wants called, each
-    `{"call_id", "name", "arguments"}`; `call_id`, which of them a question is the result of; `role`, what OpenAI's API
-    calls a message that is `system` here; `asked`, how a question wants to be answered; `finish_reason`, where a reply
-    did not end by itself.
+    upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
+    where it begins the conversation anew; to a store None says "whatever is shown last". `extra` is what few messages
+    have: `calls`, the functions that a reply wants called, each `{"call_id", "name", "arguments"}`; `call_id`, which of
+    them a question is the result of; `role`, what OpenAI's API calls a message that is `system` here; `asked`, how a
+    question wants to be answered; `finish_reason`, where a reply did not end by itself.
     """
 
     role: str
@@ -48,6 +49,7 @@ class Message:
     usage: dict[str, Any] | None = None
     edited_at: str | None = None
     is_deleted: bool = False
+    parent: int | None = None
     extra: dict[str, Any] | None = None
 
 

@@ -34,7 +34,7 @@ class Mounts:
             app.register_blueprint(DIALECTS[name].blueprint, url_prefix=prefix or None)
 
     def error_body(self, error: AppError, path: str) -> tuple[object, int]:
-        """Return the body and status of an error in the envelope of the dialect whose path it is: the nearest root's."""
+        """Return the body and status of an error in the envelope of the dialect with the nearest root."""
         roots = [root for root in self._roots if path == root or path.startswith(root + "/")]
         if roots:
             return self._roots[max(roots, key=len)].error_body(error)

@@ -143,9 +143,7 @@ def response(
     }
 
 
-def response_of(
-    shell: Mapping[str, Any], reply: Message, name: int | str = ""
-) -> dict[str, Any]:
+def response_of(shell: Mapping[str, Any], reply: Message, name: int | str = "") -> dict[str, Any]:
     """Return the response that a stored reply is."""
     status, why = status_of(reply)
     return response(

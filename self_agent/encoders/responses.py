@@ -16,7 +16,7 @@ from self_agent.encoders.base import Framing
 from self_agent.encoders.openai_objects import CALL, MESSAGE, REASONING, Item, name_of
 from self_agent.encoders.sse import PING
 from self_agent.events import CallDelta, Delta, Done, Event, Failed, Sources, Started
-from self_agent.models import Message
+from self_agent.models import Message, calls_of
 
 BEFORE_ALL = -1  # the number in front of the first event
 
@@ -198,6 +198,6 @@ def events_of(reply: Message, started: Started) -> list[Event]:
         events.append(Delta(reply.content))
     if reply.sources:
         events.append(Sources(reply.sources))
-    for index, call in enumerate(objects.calls_of(reply)):
+    for index, call in enumerate(calls_of(reply)):
         events.append(CallDelta(index, call["arguments"], call["call_id"], call["name"]))
     return [*events, Done(reply)]

@@ -13,7 +13,7 @@ from self_agent.events import Chunk
 
 T = TypeVar("T")
 
-# {"role": "system" | "user" | "assistant", "content": str}; where functions are called, "tool_calls" and a role "tool" too
+# {"role": "system" | "user" | "assistant", "content": str}; where functions are called, "tool_calls" and "tool" too
 ChatMessage = dict[str, Any]
 
 

@@ -2,8 +2,10 @@
 
 A store is safe to call from any thread. What a method returned is durable: it survives a power cut.
 Writes to one conversation happen one after the other, writes to different ones in parallel. Messages are
-in the order in which they were appended. Nothing deleted is ever returned. Ids of conversations are
-checked by the caller (`models.check_id`); numbers and message ids are never used twice, gaps are allowed.
+in the order in which they were appended; where one does not follow the one before it but its `parent`, a branch begins.
+One branch is shown, and is what is counted and listed of a conversation; the others are kept. Nothing deleted is ever
+returned. Ids of conversations are checked by the caller (`models.check_id`); numbers and message ids are never used
+twice, gaps are allowed.
 
 Raises `NotFound` for an unknown conversation or message unless the method says otherwise, `StorageFull`
 or `StorageError` when the disk refuses: then nothing has changed.
@@ -63,11 +65,15 @@ class Store(ABC):
         conversation_id: str,
         user_id: str,
         *,
+        messages: Sequence[Message] = (),
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
     ) -> Conversation:
-        """Create an empty conversation with the next free number. Raises Conflict if the id is taken.
+        """Create a conversation with the next free number. Raises Conflict if the id is taken.
+
+        It begins with `messages`, which are stored with it or not at all; their ids are only names to which their
+        `parent`s refer (0 begins anew, None follows the one before), and the branch of the last one is shown.
 
         `fields` are any of `models.SETTABLE`; another is a TypeError. A project that was deleted is none. `created_at`
         and `updated_at`, which is the same unless given, are for a conversation that is older than this store; its
@@ -113,16 +119,25 @@ class Store(ABC):
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         """Append messages durably, in order, and return them with `id` and `timestamp` filled in.
 
-        An `id` of 0 gets the next free one; another id must come from `reserve`.
+        An `id` of 0 gets the next free one; another id must come from `reserve`. The first follows its `parent`, or
+        else the end of the shown branch, the others follow one another; the branch they end is shown from then on.
+        Raises NotFound when there is no such parent.
         """
 
     @abstractmethod
     def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
-        """Return messages, oldest first, from the `offset`-th on; an offset past the end gives none."""
+        """Return messages of the shown branch, oldest first, from the `offset`-th on; past the end there are none."""
 
     @abstractmethod
-    def latest(self, conversation_id: str, limit: int) -> list[Message]:
-        """Return the last `limit` messages, oldest first."""
+    def latest(self, conversation_id: str, limit: int, until: int | None = None) -> list[Message]:
+        """Return the last `limit` messages of the shown branch, oldest first.
+
+        With `until` those of the branch that ends in this message, whichever is shown. Raises NotFound without it.
+        """
+
+    @abstractmethod
+    def everything(self, conversation_id: str) -> list[Message]:
+        """Return the messages of all branches, each with its `parent` (0: none) before it, as `create` takes them."""
 
     @abstractmethod
     def message(self, message_id: int) -> Message:
@@ -139,6 +154,19 @@ class Store(ABC):
     @abstractmethod
     def hide(self, message_ids: list[int]) -> int:
         """Mark messages of any conversations as deleted; return how many were shown before. Unknown ids are 0."""
+
+    # --- branches
+
+    @abstractmethod
+    def choose(self, conversation_id: str, message_id: int) -> Conversation:
+        """Show the branch through a message, as far as its newest continuation; `updated_at` stays.
+
+        Raises NotFound for a message that is not in this conversation.
+        """
+
+    @abstractmethod
+    def siblings(self, conversation_id: str) -> dict[int, list[int]]:
+        """Return the ids of all messages that follow the same one, oldest first, by the id of each of several."""
 
     # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from operator import attrgetter
 from types import UnionType
@@ -110,6 +110,23 @@ def fill(messages: Iterable[Message], number: int, position: int) -> list[dict[s
             timestamp = clock.now()
         rows.append(row_of(message, message_id, timestamp))
     return rows
+
+
+def numbered(messages: Sequence[Message], number: int) -> list[Message]:
+    """Return the messages of a new conversation with ids of their own; their `parent`s name those that they had.
+
+    Raises StorageError when there are too many, ValueError, for it is a bug, for a parent that is not before its child.
+    """
+    next_after(1, len(messages))
+    known, last, result = {0: 0}, 0, []
+    for position, message in enumerate(messages, 1):
+        if message.parent is not None and message.parent not in known:
+            raise ValueError("the parent of a message must come before it")
+        parent = None if message.parent is None else known[message.parent]
+        made = id_at(number, position)
+        result.append(replace(message, id=made, parent=None if parent == last else parent))
+        known[message.id or made] = last = made
+    return result
 
 
 def next_after(position: int, count: int) -> int:

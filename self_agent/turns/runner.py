@@ -67,9 +67,11 @@ class Turns:
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        `new`, `before`: see `Store.begin`; without `keep` nothing is stored. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
-        for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
-        TooManyRequests when too many turns are waiting.
+        `new`, `before`: see `Store.begin`; without `keep` nothing is stored.
+
+        Returns at once, or with `attend`, for a caller who waits for the model anyway, works for the turn until the
+        model has accepted the question. Raises ModelUnavailable when the server is stopping, TooManyRequests when too
+        many turns are waiting.
         """
         turn = Turn(user_id, conversation_id, question, self._most)
         turn.reply = replace(turn.reply, model=model)

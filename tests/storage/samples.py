@@ -36,9 +36,10 @@ def _sample(kinds: set[type], default: Any) -> Any:
     return choices[0]
 
 
-def full_message(message_id: int) -> Message:
+def full_message(message_id: int, parent: int) -> Message:
     """Return a message that has a value in every field."""
-    return Message(**samples(Message, id=message_id, role="assistant", timestamp="2025-04-30T10:00:01.000000Z"))
+    known = {"id": message_id, "role": "assistant", "timestamp": "2025-04-30T10:00:01.000000Z", "parent": parent}
+    return Message(**samples(Message, **known))
 
 
 def settable() -> dict[str, Any]:

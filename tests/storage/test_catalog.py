@@ -13,7 +13,7 @@ from self_agent.models import MAX_NUMBER, SETTABLE, Message
 from self_agent.storage.json_files import JsonFileStore
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import Entry, pack
-from self_agent.storage.json_files.reading import LineTables, scan
+from self_agent.storage.json_files.outline import Outlines
 
 Open = Callable[[], JsonFileStore]
 
@@ -107,21 +107,23 @@ def test_unsaved_snapshot_is_no_error(open_store: Open, folder: Path) -> None:
     assert open_store().conversations("u").total == 3
 
 
-def test_tables_stay_bounded(tmp_path: Path) -> None:
-    """Tables of lines are forgotten, the least recently used first, when there are too many lines."""
+def test_outlines_stay_bounded(tmp_path: Path) -> None:
+    """Outlines are forgotten, the least recently used first, when there are too many lines."""
     path = tmp_path / "lines"
-    path.write_bytes(b"header\n" + b"line\n" * 10)
+    lines = [b'{"id":%d,"content":"x"}' % n for n in range(1, 11)]
+    path.write_bytes(b"header\n" + b",\n".join(lines) + b"\n]}\n")
     fd = os.open(path, os.O_RDONLY)
     size = path.stat().st_size
-    assert list(scan(fd, size)) == list(range(7, 57, 5))
-    tables = LineTables(max_lines=25)
-    first = tables.get(1, fd, size)
-    second = tables.get(2, fd, size)
-    assert tables.get(1, fd, size) is first
-    tables.get(3, fd, size)
-    assert tables.get(1, fd, size) is first
-    assert tables.get(2, fd, size) is not second
-    tables.drop(2)
-    tables.drop(2)
-    tables.extend(2, 0, [1])
+    outlines = Outlines(max_lines=25)
+    first = outlines.get(1, fd, size)
+    assert (first.starts[0], first.starts[-1], list(first.ids)) == (7, size - 3, list(range(1, 11)))
+    second = outlines.get(2, fd, size)
+    assert outlines.get(1, fd, size) is first
+    outlines.get(3, fd, size)
+    assert outlines.get(1, fd, size) is first
+    assert outlines.get(2, fd, size) is not second
+    outlines.drop(2)
+    outlines.drop(2)
+    outlines.extend(2, 0, [1], [{"id": 11}])
+    assert outlines.lines == 11
     os.close(fd)

@@ -94,8 +94,8 @@ def test_append_fills_in_messages(store: Store) -> None:
 
 def test_every_field_is_kept(store: Store) -> None:
     """A message with a value in each field that there is comes back whole, the hidden one with its other fields."""
-    store.create("c", "u")
-    whole = full_message(store.reserve("c"))
+    parent, _ = fill(store, 2)
+    whole = full_message(store.reserve("c"), parent.id)
     assert store.append("c", replace(whole, is_deleted=False)) == [replace(whole, is_deleted=False)]
     assert store.message(whole.id) == replace(whole, is_deleted=False)
 

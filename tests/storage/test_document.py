@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from self_agent.models import Message
+from self_agent.storage.json_files.entry import reader
 from self_agent.storage.json_files.lines import (
     CLOSING,
     Facts,
@@ -15,11 +16,11 @@ from self_agent.storage.json_files.lines import (
     find_lines,
     header_line,
     load,
-    names_of,
     parse_header,
     survey,
     with_lines,
 )
+from self_agent.storage.json_files.outline import Outline
 from self_agent.storage.json_files.salvage import regular, salvage
 from self_agent.storage.rows import from_rows
 from tests.storage.samples import message_line
@@ -138,8 +139,8 @@ def test_changed_lines_leave_others() -> None:
     spans = find_lines(data, [1 << 20 | 3, 1 << 20 | 1])
     changed = with_lines(data, {spans[0]: line(3, "c"), spans[1]: line(1, "longer")})
     assert changed == made(line(1, "longer"), line(2), line(3, "c"))
-    assert names_of(changed) == ("longer", "c")
-    assert names_of(made()) == ("", "")
+    assert Outline(changed).names(reader(changed)) == ("longer", "c")
+    assert Outline(made()).names(reader(made())) == ("", "")
 
 
 def test_torn_append_keeps_whole_lines() -> None:

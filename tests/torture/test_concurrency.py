@@ -170,6 +170,30 @@ class BothStores(RuleBasedStateMachine):
         stored = self.both(lambda s: [essence(m) for m in s.append(name, *(Message(*each) for each in messages))])
         self.ids += [each[0] for each in stored] if isinstance(stored, list) else []
 
+    @rule(name=NAMES, pick=PICK, messages=st.lists(TEXTS, min_size=1, max_size=3), begins=st.booleans())
+    def branch(self, name: str, pick: int, messages: list[str], begins: bool) -> None:
+        first, *rest = messages
+        parent = 0 if begins else self.picked(pick)
+        new = (Message("user", first, parent=parent), *(Message("assistant", text) for text in rest))
+        stored = self.both(lambda s: [essence(m) for m in s.append(name, *new)])
+        self.ids += [each[0] for each in stored] if isinstance(stored, list) else []
+
+    @rule(name=NAMES, pick=PICK)
+    def choose(self, name: str, pick: int) -> None:
+        self.both(lambda s: shown(s.choose(name, self.picked(pick))))
+
+    @rule(name=NAMES, pick=PICK, limit=st.integers(0, 12))
+    def read_branch(self, name: str, pick: int, limit: int) -> None:
+        self.both(lambda s: [essence(m) for m in s.latest(name, limit, self.picked(pick))])
+
+    @rule(name=NAMES, copy=NAMES)
+    def copy(self, name: str, copy: str) -> None:
+        everything = self.both(lambda s: [(*essence(m), m.parent) for m in s.everything(name)])
+        if isinstance(everything, list):
+            made = self.both(lambda s: shown(s.create(copy, "u", messages=s.everything(name))))
+            if isinstance(made, tuple):
+                self.ids += [m.id for m in self.memory.everything(copy)]
+
     @rule(name=NAMES, late=st.booleans())
     def reserve_and_append(self, name: str, late: bool) -> None:
         reserved = self.both(lambda s: s.reserve(name))
@@ -254,6 +278,8 @@ class BothStores(RuleBasedStateMachine):
         for name, number, *_ in page:
             messages = self.both(lambda s, name=name: [essence(m) for m in s.messages(name)])
             assert all(number_of(message[0]) == number for message in messages)
+            self.both(lambda s, name=name: s.siblings(name))
+            self.both(lambda s, name=name: [(*essence(m), m.parent) for m in s.everything(name)])
             for opened in (self.json, self.memory):
                 times = [message.timestamp for message in opened.messages(name)]
                 assert times == sorted(times)

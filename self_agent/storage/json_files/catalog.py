@@ -139,10 +139,14 @@ class Catalog:
     def appended(
         self, entry: Entry, count: int, hidden: int, status: os.stat_result, updated_at: str, texts: str
     ) -> None:
-        """Do as `update` does, only faster, after `count` messages were appended; `hidden` are those of all."""
+        """Do as `update` does, only faster, after `count` messages were appended; `hidden` are those of all.
+
+        The last one ends the shown branch now.
+        """
         with self._lock:
             entry.total += count
             entry.hidden = hidden
+            entry.chosen = 0
             entry.size = status.st_size
             entry.mtime_ns = status.st_mtime_ns
             entry.updated_at = updated_at

@@ -9,30 +9,39 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core import files
 from core.errors import NotFound, StorageError, StorageFull
 from self_agent.models import SETTABLE, Message
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, Change
-from self_agent.storage.json_files import lines
+from self_agent.storage.base import CLOSED, NO_CONVERSATION
+from self_agent.storage.json_files import lines, reading
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.entry import TORN, UNSEEN, WHOLE, Entry, entry_of, pack, with_appended, with_header
 from self_agent.storage.json_files.folder import GONE, Folder
 from self_agent.storage.json_files.foreign import Foreign, Source, State, busy, check_unchanged, state_of
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
+from self_agent.storage.json_files.outline import Outlines
 from self_agent.storage.json_files.projects import Projects
-from self_agent.storage.json_files.reading import LineTables, whole
-from self_agent.storage.rows import edited, fill, from_rows, positions_wanted, with_message
+from self_agent.storage.json_files.rewriting import placed
+from self_agent.storage.rows import fill, from_rows, numbered, positions_wanted
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _ATTEMPTS = 3  # at reading a document that another program keeps changing
-_TAKEN_OVER = ("updated_at", "texts", "total", "hidden", "size", "mtime_ns")  # of a file edited while the server runs
+_TAKEN_OVER = (
+    "updated_at",
+    "texts",
+    "total",
+    "hidden",
+    "chosen",
+    "size",
+    "mtime_ns",
+)  # of a file edited while the server runs
 
 
 class Documents:
@@ -41,7 +50,7 @@ class Documents:
     def __init__(self, folder: Folder, catalog: Catalog, projects: Projects) -> None:
         self.folder, self.catalog, self.projects = folder, catalog, projects
         self._name_of = lru_cache(4096)(folder.document_name)
-        self.tables = LineTables()
+        self.outlines = Outlines()
         self.foreign = Foreign(folder)
         self._torn: dict[int, State] = {}  # by number: the file as an append left it that could not be undone
         self.is_closed = False
@@ -152,7 +161,7 @@ class Documents:
 
         Raises StorageBusy while they may still be writing it.
         """
-        self.tables.drop(entry.number)
+        self.outlines.drop(entry.number)
         path = self.folder.document(entry.id)
         files.sync_folder(path.parent)  # it may be a replacement of ours whose sync failed
         try:
@@ -186,14 +195,13 @@ class Documents:
         with suppress(StorageFull):  # then the next snapshot remembers it, or the next deletion
             self.projects.keep_number(entry.number, self.catalog.last_number)
         self.catalog.remove(entry)
-        self.tables.drop(entry.number)
+        self.outlines.drop(entry.number)
 
     # --- whole files
 
     def create(self, header: Fields, messages: tuple[Message, ...]) -> tuple[Entry, list[Message]]:
         """Write the file of a new conversation, and return its entry and its messages as they are stored."""
-        positions_wanted(messages, header["number"], 1)
-        rows = fill(messages, header["number"], 1)
+        rows = fill(numbered(messages, header["number"]), header["number"], 1)
         path = self.folder.document(header["conversation_id"])
         if path.exists():
             raise StorageError("A file of this name was put into the data folder: restart the server to read it.")
@@ -209,7 +217,7 @@ class Documents:
         self, entry: Entry, pieces: Iterable[bytes | memoryview], settable: Mapping[str, Any], **changes: Any
     ) -> None:
         """Replace a document, and update the entry with what is different."""
-        self.tables.drop(entry.number)
+        self.outlines.drop(entry.number)
         path, known = self.folder.document(entry.id), (entry.size, entry.mtime_ns)
         status = files.replace_file(path, pieces, lambda: check_unchanged(path, known))
         self.catalog.update(entry, settable, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
@@ -221,7 +229,7 @@ class Documents:
             try:
                 if kept is not None:
                     files.make_folder(target.parent)
-                    files.replace_file(target, with_header(self._on(entry, whole), kept))
+                    files.replace_file(target, with_header(self._on(entry, reading.whole), kept))
                 with suppress(StorageFull) if kept is not None else nullcontext():  # the name of the kept one has it
                     self.projects.keep_number(entry.number, self.catalog.last_number)
                 files.remove_file(path)
@@ -246,6 +254,9 @@ class Documents:
         with entry.lock or self.catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
+                is_plain = not entry.chosen and all(message.parent is None for message in messages)
+                if not is_plain:
+                    messages = placed(reading.outline_of(entry, fd, self.outlines), messages)
                 new = positions_wanted(messages, entry.number, entry.next_position) + spare
                 position = self.catalog.take_positions(entry, new) if new else 0
                 if not messages:
@@ -273,27 +284,14 @@ class Documents:
                     entry.tail = UNSEEN
                     raise busy()
                 entry.tail = WHOLE
-                if self.tables.lines:
+                if self.outlines.lines:
                     start = end + (len(SEPARATOR) if entry.total else 1)
-                    self.tables.extend(entry.number, start, [len(line) for line in ends])
+                    self.outlines.extend(entry.number, start, [len(line) for line in ends], rows)
+                if not is_plain:
+                    outline = self.outlines.get(entry.number, fd, status.st_size)
+                    hidden = outline.total - outline.count
+                    texts = pack(entry.created_at, *outline.names(partial(files.read_at, fd)))
                 self.catalog.appended(entry, len(rows), hidden, status, updated_at, texts)
                 return stored
             finally:
                 os.close(fd)
-
-    def change_messages(self, entry: Entry, fd: int, ids: list[int], change: Change) -> list[Message]:
-        """Change those of the messages that are shown, and return these; what `change` raises leaves all as it was."""
-        data = whole(entry, fd)
-        changed: list[Message] = []
-        spans: dict[tuple[int, int], bytes] = {}
-        for start, end in lines.find_lines(data, ids):
-            row = lines.load(data[start:end])
-            if not row.get("is_deleted"):
-                changed.append(edited(from_rows([row])[0], change))
-                spans[start, end] = lines.dump(with_message(row, changed[-1]))
-        if changed:
-            rewritten = lines.with_lines(data, spans)
-            hidden = entry.hidden + sum(message.is_deleted for message in changed)
-            texts = pack(entry.created_at, *lines.names_of(rewritten))
-            self.rewrite(entry, [rewritten], {}, hidden=hidden, texts=texts)
-        return changed

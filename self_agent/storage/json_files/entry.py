@@ -14,8 +14,9 @@ from typing import Any
 from core import files
 from self_agent.models import SETTABLE, Conversation, Message, Metadata, first_of, summary_of
 from self_agent.storage.json_files import lines
-from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Irregular
-from self_agent.storage.json_files.salvage import is_heading
+from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
+from self_agent.storage.json_files.outline import Outline, Read
+from self_agent.storage.json_files.salvage import is_heading, is_number
 
 UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
 PROJECT, DRAFT = (list(SETTABLE).index(name) for name in ("project_id", "is_draft"))  # in `Entry.settable`
@@ -35,8 +36,9 @@ class Entry:
     updated_at: str
     texts: str  # see `pack`
     total: int = 0  # lines of messages in the document
-    hidden: int = 0  # of these, deleted ones
+    hidden: int = 0  # of these, deleted ones and those of other branches than the one that is shown
     next_position: int = 1
+    chosen: int = 0  # the message that ends the shown branch; 0: the last one does
     size: int = 0  # of the file when it was last read or written; another size or time: somebody edited it
     mtime_ns: int = 0
     lock: threading.Lock | None = None  # made when first needed: most conversations are never touched
@@ -121,6 +123,11 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
     if not is_heading(header, conversation_id):
         raise Irregular
     facts = lines.survey(data, header["number"], end)
+    chosen = _chosen(header, data) if "chosen" in header else 0
+    if chosen or facts.has_branches:
+        outline = Outline(data, chosen)
+        first, summary = outline.names(reader(data))
+        facts = facts._replace(hidden=outline.total - outline.count, first=first, summary=summary)
     return Entry(
         conversation_id,
         header["number"],
@@ -131,9 +138,30 @@ def entry_of(data: bytes, status: os.stat_result, conversation_id: str) -> Entry
         facts.total,
         facts.hidden,
         facts.next_position,
+        chosen,
         status.st_size,
         status.st_mtime_ns,
     )
+
+
+def choice(end: int, last: int) -> Fields:
+    """Return what a header says where the branch that ends in one message is shown, as long as another is the last."""
+    return {"chosen": {"end": end, "last": last}}
+
+
+def _chosen(header: Fields, data: bytes) -> int:
+    """Return the message that ends the shown branch, or 0: the last one does."""
+    value = header["chosen"]
+    if not (isinstance(value, dict) and is_number(value.get("end")) and is_number(value.get("last"))):
+        return 0
+    is_last = data.find(b'\n{"id":%d,' % value["last"]) == data.rfind(b'\n{"id":')
+    is_there = lines.find_line(data, value["end"]) is not None
+    return value["end"] if is_last and is_there and value["end"] != value["last"] else 0
+
+
+def reader(data: bytes) -> Read:
+    """Return what an outline reads a document with that is in memory."""
+    return lambda size, start: data[start : start + size]
 
 
 def with_header(data: bytes, changes: Mapping[str, Any]) -> list[bytes | memoryview]:

@@ -49,6 +49,7 @@ class Facts(NamedTuple):
     first: str = ""
     summary: str = ""
     last_timestamp: str = ""
+    has_branches: bool = False  # then `hidden`, `first` and `summary` are those of all branches together
 
 
 # --- writing
@@ -145,6 +146,7 @@ def survey(data: bytes, number: int, header_end: int) -> Facts:
     body = data[header_end + 1 : -len(CLOSING)]
     ids: set[int] = set()
     total = hidden = top = 0
+    has_branches = False
     first = summary = last = role = ""
     for row in parse_body(body):
         if not is_regular(row, number):
@@ -155,16 +157,18 @@ def survey(data: bytes, number: int, header_end: int) -> Facts:
             top, role = row["id"], row["role"]
         if row["timestamp"] > last:
             last = row["timestamp"]
-        if row.get("is_deleted"):
-            hidden += 1
-            continue
+        if len(row) > _REQUIRED:
+            has_branches = has_branches or "parent" in row
+            if row.get("is_deleted"):
+                hidden += 1
+                continue
         summary = row["content"]
         first = first or first_of(row["role"], row["content"])
     starts = body.count(b'\n{"id":') + body.startswith(b'{"id":')
     if not starts == len(ids) == total == body.count(b"\n") + bool(body):
         raise Irregular
     reserved = role == "user"  # its reply's id may have been announced before a crash cut the reply off
-    return Facts(total, hidden, position_of(top) + 1 + reserved, first, summary_of(summary), last)
+    return Facts(total, hidden, position_of(top) + 1 + reserved, first, summary_of(summary), last, has_branches)
 
 
 def is_regular(fields: Any, number: int) -> bool:
@@ -215,20 +219,3 @@ def with_lines(data: bytes, lines: Mapping[tuple[int, int], bytes]) -> bytes:
         pieces += [view[done:start], line]
         done = end
     return b"".join([*pieces, view[done:]])
-
-
-def names_of(data: bytes) -> tuple[str, str]:
-    """Return `first` and `summary` of a document, parsing only as many lines as that takes."""
-    rows = (_row_at(data, match.start(1)) for match in _LINE.finditer(data))
-    words = (first_of(row["role"], row["content"]) for row in rows if not row.get("is_deleted"))
-    first = next(filter(None, words), "")
-    start = len(data)
-    while (start := data.rfind(b'\n{"id":', 0, start)) >= 0:
-        row = _row_at(data, start + 1)
-        if not row.get("is_deleted"):
-            return first, summary_of(row["content"])
-    return first, ""
-
-
-def _row_at(data: bytes, start: int) -> Any:
-    return load(data[slice(*_line_at(data, start))])

@@ -221,7 +221,7 @@ def _recover(path: Path, checkpoint: Checkpoint | None, documents: Documents) ->
         if entry and number_of(reply.id) == entry.number:
             next_position = max(entry.next_position, position_of(reply.id) + 1)
             documents.catalog.update(entry, {}, next_position=next_position)
-            if reply.content and documents.use(entry, reading.find, documents.tables, reply.id) is None:
+            if reply.content and documents.use(entry, reading.find, documents.outlines, reply.id) is None:
                 documents.append(entry, (reply,))
         files.forget_file(path)
     except (NotFound, StorageError) as error:

@@ -134,11 +134,21 @@ def is_heading(header: Fields, conversation_id: str) -> bool:
 def regular(found: Salvaged, conversation_id: str, number: int) -> list[bytes]:
     """Return the pieces of a document in the line form that holds what was found."""
     header = heading(found.header, conversation_id, number)
+    ids = [id_at(number, position) for position in _positions(found.messages)]
+    known = {0: 0}  # the id that a message had: what it is now
+    for fields, made in zip(found.messages, ids, strict=True):
+        if is_number(fields.get("id")):
+            known.setdefault(fields["id"], made)
+    if isinstance(choice := header.pop("chosen", None), dict):
+        header["chosen"] = {name: known.get(value) for name, value in choice.items() if is_number(value)}
     pieces = [lines.header_line(header), b"\n"]
     time = header["created_at"]
-    for fields, position in zip(found.messages, _positions(found.messages), strict=True):
+    for fields, made in zip(found.messages, ids, strict=True):
         time = clock.normalize_or(fields.get("timestamp"), time)
-        pieces += [_line({**fields, "id": id_at(number, position), "timestamp": time}), SEPARATOR]
+        row = {**fields, "id": made, "timestamp": time}
+        if (parent := row.pop("parent", None)) is not None and is_sound("parent", parent) and parent in known:
+            row["parent"] = known[parent]
+        pieces += [_line(row), SEPARATOR]
     pieces[-1] = CLOSING if found.messages else CLOSING[1:]
     return pieces if found.messages else [pieces[0], CLOSING]
 

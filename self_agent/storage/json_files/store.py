@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 from core import clock
-from core.errors import AppError, Conflict, NotFound, NotYours, StorageError
-from self_agent.models import Conversation, Message, Page, Project, Shelf, id_at, number_of
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, Begun, Change, ShelfChange, Store
-from self_agent.storage.json_files import opening, reading, snapshot
-from self_agent.storage.json_files.catalog import Catalog
-from self_agent.storage.json_files.checkpoints import Checkpoints
-from self_agent.storage.json_files.documents import Documents
-from self_agent.storage.json_files.entry import PROJECT, Entry, with_header
-from self_agent.storage.json_files.folder import Folder
+from core.errors import Conflict, NotFound, NotYours
+from self_agent.models import Conversation, Message, Page, id_at, number_of
+from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change
+from self_agent.storage.json_files import reading, rewriting
+from self_agent.storage.json_files.entry import Entry, with_header
 from self_agent.storage.json_files.lines import ON_DISK, header_of
-from self_agent.storage.json_files.projects import Projects
-from self_agent.storage.json_files.shelves import Shelves
+from self_agent.storage.json_files.opened import Opened
 from self_agent.storage.rows import check_settable, hidden
-from self_agent.storage.shelves import of_those
 
 T = TypeVar("T")
 
@@ -32,52 +24,8 @@ log = logging.getLogger(__name__)
 SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
 
 
-class JsonFileStore(Store):
-    """Keeps each conversation in one JSON document that is appended to in place.
-
-    Opening takes the lock and returns; the documents are read by a thread, and other methods wait for it.
-    Raises StartupError when the folder cannot be written or another process owns it.
-    """
-
-    def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
-        self._folder = Folder(folder)
-        self._folder.own(lock_timeout)
-        self._catalog = Catalog()
-        self._projects = Projects(self._folder.projects)
-        self._shelves = Shelves(self._folder.shelves)
-        self._documents = Documents(self._folder, self._catalog, self._projects)
-        self._checkpoints = Checkpoints(self._folder)
-        self._loaded = threading.Event()
-        self._closing = threading.Event()
-        self._close_lock = threading.Lock()
-        self._is_usable = False  # opened, and not closed
-        self._refusal: str | None = None  # why no method works: closed, or opening failed
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        """Open the folder, then save a snapshot now and then."""
-        try:
-            self._shelves.load(self._documents.foreign.quarantine)
-            self._catalog.raise_numbers(self._shelves.last_number)
-            opening.open_folder(self._documents, self._checkpoints)
-            self._is_usable = True
-        except Exception as error:
-            log.exception("the data folder cannot be opened")
-            reason = error.message if isinstance(error, AppError) else "see the log"
-            self._refusal = f"The data folder could not be opened: {reason}"
-        finally:
-            self._loaded.set()
-        while not self._closing.wait(SNAPSHOT_SECONDS):
-            self._save_snapshot()
-
-    def _save_snapshot(self) -> None:
-        if not self._catalog.is_dirty:
-            return
-        try:
-            snapshot.save(self._folder.catalog, self._catalog)
-        except StorageError as error:
-            log.warning("the snapshot of the catalog was not saved: %s", error.message)
+class JsonFileStore(Opened):
+    """Keeps each conversation in one JSON document that is appended to in place."""
 
     # --- conversations
 
@@ -86,12 +34,13 @@ class JsonFileStore(Store):
         conversation_id: str,
         user_id: str,
         *,
+        messages: Sequence[Message] = (),
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
     ) -> Conversation:
         times = {"created_at": created_at, "updated_at": updated_at}
-        return self._create(conversation_id, user_id, **times, **fields)[0].conversation()
+        return self._create(conversation_id, user_id, *messages, **times, **fields)[0].conversation()
 
     def _create(
         self,
@@ -157,23 +106,27 @@ class JsonFileStore(Store):
 
     def messages(self, conversation_id: str, *, offset: int = 0, limit: int | None = None) -> list[Message]:
         entry = self._entry(conversation_id)
-        return self._documents.use(entry, reading.page, self._documents.tables, offset, limit)
+        return self._documents.use(entry, reading.page, self._documents.outlines, offset, limit)
 
-    def latest(self, conversation_id: str, limit: int) -> list[Message]:
-        return self._documents.use(self._entry(conversation_id), reading.latest, limit)
+    def latest(self, conversation_id: str, limit: int, until: int | None = None) -> list[Message]:
+        entry = self._entry(conversation_id)
+        return self._documents.use(entry, reading.latest, self._documents.outlines, limit, until)
+
+    def everything(self, conversation_id: str) -> list[Message]:
+        return self._documents.use(self._entry(conversation_id), reading.everything, self._documents.outlines)
 
     def message(self, message_id: int) -> Message:
         entry = self._opened(self._catalog).by_number(number_of(message_id))
         if entry is None:
             raise NotFound(NO_MESSAGE)
-        found = self._documents.use(entry, reading.find, self._documents.tables, message_id)
+        found = self._documents.use(entry, reading.find, self._documents.outlines, message_id)
         if found is None or found.is_deleted:
             raise NotFound(NO_MESSAGE)
         return found
 
     def edit(self, message_id: int, change: Change) -> Message:
         if entry := self._opened(self._catalog).by_number(number_of(message_id)):
-            for message in self._documents.use(entry, self._documents.change_messages, [message_id], change):
+            for message in self._change(entry, [message_id], change):
                 return message
         raise NotFound(NO_MESSAGE)
 
@@ -184,8 +137,34 @@ class JsonFileStore(Store):
         for number, ids in by_number.items():
             if entry := self._opened(self._catalog).by_number(number):
                 with suppress(NotFound):  # it went meanwhile
-                    count += len(self._documents.use(entry, self._documents.change_messages, ids, hidden))
+                    count += len(self._change(entry, ids, hidden))
         return count
+
+    def _change(self, entry: Entry, ids: list[int], change: Change) -> list[Message]:
+        def rewrite(entry: Entry, fd: int) -> list[Message]:
+            messages, after = rewriting.changed(entry, reading.whole(entry, fd), ids, change)
+            if after:
+                self._documents.rewrite(entry, after.pieces, {}, **after.changes)
+            return messages
+
+        return self._documents.use(entry, rewrite)
+
+    # --- branches
+
+    def choose(self, conversation_id: str, message_id: int) -> Conversation:
+        def rewrite(entry: Entry, fd: int) -> Conversation:
+            outline = reading.outline_of(entry, fd, self._documents.outlines)
+            if after := rewriting.chosen(entry, reading.whole(entry, fd), outline, message_id):
+                self._documents.rewrite(entry, after.pieces, {}, **after.changes)
+            return entry.conversation()
+
+        return self._documents.use(self._entry(conversation_id), rewrite)
+
+    def siblings(self, conversation_id: str) -> dict[int, list[int]]:
+        entry = self._entry(conversation_id)
+        if not entry.hidden:
+            return {}
+        return self._documents.use(entry, reading.siblings, self._documents.outlines)
 
     # --- turns
 
@@ -213,86 +192,6 @@ class JsonFileStore(Store):
 
     def discard_checkpoint(self, conversation_id: str) -> None:
         self._opened(self._checkpoints).discard(conversation_id)
-
-    # --- projects
-
-    def create_project(self, user_id: str, name: str) -> Project:
-        return self._opened(self._projects).create(user_id, name)
-
-    def projects(self, user_id: str) -> list[Project]:
-        return self._opened(self._projects).of_user(user_id)
-
-    def project(self, project_id: int) -> Project | None:
-        return self._opened(self._projects).get(project_id)
-
-    def rename_project(self, project_id: int, name: str) -> Project:
-        return self._opened(self._projects).rename(project_id, name)
-
-    def delete_project(self, project_id: int) -> None:
-        self._opened(self._projects).delete(project_id)
-        self._catalog.leave_project(project_id)
-
-    def _leave_gone_project(self, entry: Entry) -> None:
-        """Undo a move into a project that was deleted meanwhile.
-
-        A deletion takes the project away first and its conversations out of it then: one of us sees the other.
-        """
-        project_id = entry.settable[PROJECT]
-        if self._projects.is_gone(project_id):
-            self._catalog.leave_project(project_id)
-
-    # --- shelves
-
-    def shelf(self, user_id: str) -> Shelf:
-        return self._of_those(user_id, self._opened(self._shelves).get(user_id))
-
-    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
-        return self._opened(self._shelves).change(user_id, lambda shelf: change(self._of_those(user_id, shelf)))
-
-    def _of_those(self, user_id: str, shelf: Shelf) -> Shelf:
-        def is_there(number: int) -> bool:
-            entry = self._catalog.by_number(number)
-            return entry is not None and entry.user_id == user_id
-
-        return of_those(shelf, is_there)
-
-    # --- the store itself
-
-    def failure(self) -> str | None:
-        return self._refusal
-
-    def ready(self) -> bool:
-        return self._loaded.is_set()
-
-    def close(self) -> None:
-        with self._close_lock:
-            if self._closing.is_set():
-                return
-            self._loaded.wait()
-            self._closing.set()
-            self._thread.join()
-            if self._refusal is None:
-                self._refusal = CLOSED
-                self._is_usable = False
-                self._documents.is_closed = True  # for those that wait for a lock
-                self._catalog.wait_for_holders()
-                self._save_snapshot()
-            self._folder.release()
-
-    def _opened(self, part: T) -> T:
-        """Return a part of the store when it is open. Raises StorageError when it is not, or not any more."""
-        if not self._is_usable:
-            self._loaded.wait()
-            if self._refusal is not None:
-                raise StorageError(self._refusal)
-        return part
-
-    def _entry(self, conversation_id: str) -> Entry:
-        catalog = self._catalog if self._is_usable else self._opened(self._catalog)  # most calls come by here
-        entry = catalog.get(conversation_id)
-        if entry is None:
-            raise NotFound(NO_CONVERSATION)
-        return entry
 
 
 def _begun(entry: Entry, stored: list[Message]) -> Begun:

@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from itertools import count
 from typing import Any, TypeVar, cast
 
 from core import clock
-from core.config import Settings
 from core.errors import Conflict, NotFound, StorageError
-from self_agent.models import Conversation, Message, Page, Project, Shelf, first_of, id_at, number_of, summary_of
+from self_agent.models import (
+    Conversation,
+    Message,
+    Page,
+    Project,
+    Shelf,
+    id_at,
+    number_of,
+)
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, ShelfChange, Store
-from self_agent.storage.rows import check_settable, edited, fill, from_rows, hidden, next_after, positions_wanted
+from self_agent.storage.branches import BEGINNING, alternatives, end_of
+from self_agent.storage.memory.record import Record
+from self_agent.storage.rows import (
+    check_settable,
+    edited,
+    fill,
+    from_rows,
+    hidden,
+    numbered,
+    positions_wanted,
+)
 from self_agent.storage.shelves import of_those
 
 M = TypeVar("M", bound=Callable[..., Any])
-
-
-@dataclass
-class Record:
-    """A conversation and all its messages, the hidden ones too."""
-
-    conversation: Conversation
-    messages: list[Message] = field(default_factory=list)
-    next_position: int = 1
-
-    @property
-    def shown(self) -> list[Message]:
-        """The messages that are not hidden."""
-        return [message for message in self.messages if not message.is_deleted]
-
-    def take_positions(self, wanted: int) -> int:
-        """Take positions that no other message will get; return the first."""
-        position, self.next_position = self.next_position, next_after(self.next_position, wanted)
-        return position
-
-    def refresh(self, **changes: Any) -> Conversation:
-        """Set fields of the conversation, and what it shows of its messages."""
-        shown = self.shown
-        first = next(filter(None, (first_of(m.role, m.content) for m in shown)), "")
-        summary = summary_of(shown[-1].content) if shown else ""
-        self.conversation = replace(self.conversation, count=len(shown), first=first, summary=summary, **changes)
-        return self.conversation
 
 
 def _locked(method: M) -> M:
@@ -83,6 +73,7 @@ class MemoryStore(Store):
         conversation_id: str,
         user_id: str,
         *,
+        messages: Sequence[Message] = (),
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
@@ -94,8 +85,10 @@ class MemoryStore(Store):
         fields = self._without_gone(fields)
         made = Conversation(conversation_id, next(self._numbers), user_id, now, updated_at or now, **fields)
         clock.not_before(made.updated_at)
-        self._records[conversation_id] = Record(made)
-        return made
+        record = Record(made)
+        record.add(from_rows(fill(numbered(messages, made.number), made.number, 1)))
+        self._records[conversation_id] = record
+        return record.refresh(updated_at=max([made.updated_at, *(m.timestamp for m in record.messages)]))
 
     @_locked
     def get(self, conversation_id: str) -> Conversation | None:
@@ -139,9 +132,11 @@ class MemoryStore(Store):
     def append(self, conversation_id: str, *messages: Message) -> list[Message]:
         record = self._record(conversation_id)
         number = record.conversation.number
+        if messages and messages[0].parent and messages[0].parent not in record.lines:
+            raise NotFound(NO_MESSAGE)
         position = record.take_positions(positions_wanted(messages, number, record.next_position))
         stored = from_rows(fill(messages, number, position))
-        record.messages += stored
+        record.add(stored)
         record.refresh(updated_at=max([record.conversation.updated_at, *(m.timestamp for m in stored)]))
         return stored
 
@@ -150,9 +145,40 @@ class MemoryStore(Store):
         return self._record(conversation_id).shown[offset : None if limit is None else offset + limit]
 
     @_locked
-    def latest(self, conversation_id: str, limit: int) -> list[Message]:
-        shown = self._record(conversation_id).shown
+    def latest(self, conversation_id: str, limit: int, until: int | None = None) -> list[Message]:
+        record = self._record(conversation_id)
+        shown = record.shown if until is None else record.branch_to(record.line_of(until))
         return shown[max(0, len(shown) - limit) :]
+
+    @_locked
+    def everything(self, conversation_id: str) -> list[Message]:
+        record = self._record(conversation_id)
+        parents: dict[int, int] = {}  # without those that are deleted, by line
+        for line in range(len(record.messages)):
+            parent = record.parents.get(line, line - 1)
+            is_kept = parent == BEGINNING or not record.messages[parent].is_deleted
+            parents[line] = parent if is_kept else parents[parent]
+        order = [line for line in range(len(record.messages)) if line != record.end]
+        ids = {BEGINNING: 0, **{line: message_id for message_id, line in record.lines.items()}}
+        found = (replace(record.messages[n], parent=ids[parents[n]]) for n in [*order, record.end] if n != BEGINNING)
+        return [message for message in found if not message.is_deleted]
+
+    # --- branches
+
+    @_locked
+    def choose(self, conversation_id: str, message_id: int) -> Conversation:
+        record = self._record(conversation_id)
+        record.end = end_of(record.parents, len(record.messages), record.line_of(message_id))
+        return record.refresh()
+
+    @_locked
+    def siblings(self, conversation_id: str) -> dict[int, list[int]]:
+        record = self._record(conversation_id)
+        groups = (record.those(lines) for lines in alternatives(record.parents, len(record.messages)))
+        named = [[message.id for message in group] for group in groups if len(group) > 1]
+        return {message_id: ids for ids in named for message_id in ids}
+
+    # --- one message
 
     @_locked
     def message(self, message_id: int) -> Message:
@@ -186,9 +212,7 @@ class MemoryStore(Store):
         """Return where a message is that is shown."""
         if found := self.by_number(number_of(message_id)):
             record = self._records[found.id]
-            for place, message in enumerate(record.messages):
-                if message.id == message_id and not message.is_deleted:
-                    return record, place
+            return record, record.line_of(message_id)
         raise NotFound(NO_MESSAGE)
 
     # --- turns: nothing outlives this process, so there is no checkpoint to remember
@@ -261,8 +285,3 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         self._is_closed = True
-
-
-def open_store(settings: Settings) -> MemoryStore:
-    """Open an empty store."""
-    return MemoryStore()
