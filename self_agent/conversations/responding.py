@@ -50,8 +50,8 @@ class Responding(Talking):
     ) -> Turn:
         """Begin a turn: store what is said, of which the last is answered, ask the model, store the reply.
 
-        It follows the message `after`, or whatever is shown last. `instructions` take the place of the
-        conversation's; `options`: see `Provider.stream`. Without `keep` nothing is stored, and no conversation is
+        It follows the message `after`, or whatever is shown last. `instructions`, even "", take the place of
+        the conversation's; `options`: see `Provider.stream`. Without `keep` nothing is stored, and no conversation is
         needed. The rest, and what is raised, is as of `send`.
         """
         *before, question = said
@@ -86,7 +86,8 @@ class Responding(Talking):
         self, conversation: Conversation, newest_first: Iterable[Message], instructions: str | None
     ) -> list[dict[str, Any]]:
         """Return what the model is asked; see `_prompt`."""
-        words = instructions or conversation.system_prompt or self._system_prompt or self._provider.system_prompt
+        words = conversation.system_prompt or self._system_prompt or self._provider.system_prompt
+        words = words if instructions is None else instructions
         return history.fit(words, newest_first, self._context_tokens or self._provider.context_tokens)
 
     def answered(self, user_id: str, reply_id: int) -> Answered:

@@ -6,7 +6,7 @@ the model's server cut its answer: the events of a reply that is read from the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from self_agent.events import CallDelta, Delta, Done, Event, Failed, Sources, St
 from self_agent.models import Message, calls_of
 
 BEFORE_ALL = -1  # the number in front of the first event
+Shell = Callable[[], Mapping[str, Any]]
 
 
 class ResponseEvents:
@@ -28,9 +29,12 @@ class ResponseEvents:
     be encoded twice.
     """
 
-    def __init__(self, shell: Mapping[str, Any], *, after: int = BEFORE_ALL, name: str = "") -> None:
-        """`shell`: see `openai_objects.response`. `name` stands in ids where the reply is not kept."""
-        self._shell = shell
+    def __init__(self, shell: Shell, *, after: int = BEFORE_ALL, name: str = "") -> None:
+        """`shell` returns what is known when the reply begins: see `openai_objects.response`.
+
+        `name` stands in ids where the reply is not kept."""
+        self._shell_of = shell
+        self._shell: Mapping[str, Any] = {}
         self._after = after
         self._own_name = name
         self._restart("")
@@ -58,6 +62,7 @@ class ResponseEvents:
             return b""
         if isinstance(event, Started):
             self._restart(self._own_name or event.message_id)
+            self._shell = self._shell_of()
             begun = objects.response(self._shell, self._name, "in_progress", [])
             return self._frame("response.created", response=begun) + self._frame("response.in_progress", response=begun)
         assert isinstance(event, (Done, Failed))
@@ -184,7 +189,7 @@ _ENDS = {
 }
 
 
-def framing(shell: Mapping[str, Any], *, after: int = BEFORE_ALL, name: str = "") -> Framing:
+def framing(shell: Shell, *, after: int = BEFORE_ALL, name: str = "") -> Framing:
     """Return a framing for one client of one reply; see `ResponseEvents`."""
     return Framing("text/event-stream", ResponseEvents(shell, after=after, name=name).encode, PING)
 

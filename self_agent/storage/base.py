@@ -25,8 +25,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+from core import clock
 from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project, Shelf
 
@@ -50,6 +52,13 @@ class Begun(NamedTuple):
     conversation: Conversation
     question: Message
     reply_id: int
+
+
+def unkept(user_id: str, conversation_id: str, question: Message) -> Begun:
+    """Return what `Store.begin` would, where nothing is to be stored: under ids that no message has."""
+    now = clock.now()
+    conversation = Conversation(conversation_id, 0, user_id, now, now)
+    return Begun(conversation, replace(question, id=1, timestamp=now), 2)
 
 
 class Store(ABC):

@@ -21,7 +21,7 @@ from core.errors import AppError, ModelUnavailable, TooManyRequests, UpstreamErr
 from self_agent.events import Chunk, Done, Failed
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
-from self_agent.storage.base import Begun, Store
+from self_agent.storage.base import Store, unkept
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.reading import Reading
@@ -186,7 +186,7 @@ class Turns:
             if turn.is_kept:
                 begun = self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
             else:
-                begun = _unkept(turn)
+                begun = unkept(turn.user_id, turn.conversation_id, turn.question)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -272,13 +272,6 @@ class Turns:
             turn, begin = following
             if not turn.offer(begin):
                 self._in_a_thread(turn, partial(begin, is_own=True))
-
-
-def _unkept(turn: Turn) -> Begun:
-    """Begin a turn of which nothing is stored, under ids that no message has."""
-    now = clock.now()
-    conversation = Conversation(turn.conversation_id, 0, turn.user_id, now, now)
-    return Begun(conversation, replace(turn.question, id=1, timestamp=now), 2)
 
 
 def _stopping() -> ModelUnavailable:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from flask import Blueprint
 
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.openai import completions, conversations, errors, models, responses
+from self_agent.dialects.openai import completions, conversations, errors, models, responses, stored
 
 blueprint = Blueprint("openai", __name__)
-for part in (models, completions, conversations, responses):
+for part in (models, completions, stored, conversations, responses):
     blueprint.register_blueprint(part.blueprint)
 
 # All of /v1: whatever else an SDK asks for there is told so in its own words.

@@ -39,6 +39,7 @@ KEPT = (
 )
 OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}  # in a chat completion
 REASONING = ("effort", "summary", "generate_summary")
+SCHEMA = ("name", "schema", "strict", "description")
 FUNCTION = ("type", "name", "description", "parameters", "strict")
 
 
@@ -58,7 +59,7 @@ class ResponseBody(Body):
     instructions: str | None = None
     conversation: str | ConversationParam | None = None
     previous_response_id: str | None = None
-    store: bool | None = None
+    keep: bool | None = Field(None, alias="store")
     stream: bool | None = None
     background: bool | None = None
     metadata: dict[str, str] | None = None
@@ -74,7 +75,7 @@ class ResponseBody(Body):
     truncation: Literal["auto", "disabled"] | None = None
     service_tier: str | None = None
     top_logprobs: int | None = None
-    max_tool_calls: int | None = Field(None, ge=1, le=1 << 31)
+    max_tool_calls: int | None = Field(None, ge=0, le=1 << 31)
     stream_options: dict[str, Any] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -94,7 +95,7 @@ def check(json: ResponseBody) -> None:
     if json.conversation is not None and json.previous_response_id is not None:
         words = "Mutually exclusive parameters: 'conversation' and 'previous_response_id' cannot be used together."
         raise Refused(words, "previous_response_id", "mutually_exclusive_parameters")
-    if json.background and json.store is False:
+    if json.background and json.keep is False:
         raise Refused("Background responses are stored: 'store' cannot be false.", "background")
     if json.top_logprobs:
         raise unsupported("top_logprobs")
@@ -112,7 +113,7 @@ def kept(json: ResponseBody) -> dict[str, Any]:
     fields: dict[str, Any] = {name: value for name in KEPT if (value := getattr(json, name)) is not None}
     if json.metadata:
         fields["metadata"] = json.metadata
-    if json.store is False:
+    if json.keep is False:
         fields["store"] = False
     if json.reasoning:
         fields["reasoning"] = {"effort": None, "summary": None, **_reasoning(json.reasoning)}
@@ -161,9 +162,7 @@ def _text_options(text: dict[str, Any]) -> dict[str, Any]:
     form = text.get("format") or {"type": "text"}
     kind = form.get("type") if isinstance(form, dict) else None
     if kind == "json_schema":
-        schema = {
-            name: form[name] for name in ("name", "schema", "strict", "description") if form.get(name) is not None
-        }
+        schema = {name: form[name] for name in SCHEMA if form.get(name) is not None}
         if not isinstance(schema.get("name"), str):
             raise missing("text.format.name")
         if not isinstance(schema.get("schema"), dict):

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from core.web import Json, ViewResult
 from self_agent.dialects.base import callers_key, conversations, relayed
+from self_agent.dialects.openai import stored
 from self_agent.document import Asks, Sample
 from self_agent.openapi import Body, spec
 
@@ -20,6 +21,7 @@ blueprint = Blueprint("completions", __name__)
 class CompletionBody(Body):
     """What is checked of a chat completion request; the model gets the whole of it."""
 
+    keep: bool | None = Field(None, alias="store")
     messages: list[Any] = Field(min_length=1, examples=[[{"role": "user", "content": "Hello"}]])
 
 
@@ -35,9 +37,12 @@ Relayed = Annotated[ViewResult, EVENTS]  # or whatever the upstream says
 def create(json: CompletionBody) -> Asks[Json[dict[str, Any]]] | Relayed:
     """Answer a chat completion request, plain or streamed; what the upstream refuses comes back in its own words.
 
-    The bytes are the upstream's, so there are no pings: a client that leaves is noticed, and the upstream let
+    With `store` the question and the reply are kept, and the answer is this server's: see `stored`. Without it the
+    bytes are the upstream's, so there are no pings: a client that leaves is noticed, and the upstream let
     go of, at the next piece.
     """
+    if json.keep:
+        return stored.answer(request.get_json())
     completion = conversations.complete(request.get_data(), api_key=callers_key())
     headers = {
         **completion.headers,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from flask import Blueprint
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from core import clock
 from core.errors import AppError, ClientGone, NotFound
 from core.web import Json, json_response
 from self_agent.conversations import Answered
@@ -26,8 +26,8 @@ from self_agent.dialects.openai.listing import Cursor, Listing, check_include, p
 from self_agent.document import Asks
 from self_agent.encoders import openai_objects as objects
 from self_agent.encoders import responses as encoder
-from self_agent.encoders.openai_objects import items_of, seconds_of
-from self_agent.events import Failed, Started
+from self_agent.encoders.openai_objects import Item, items_of, seconds_of
+from self_agent.events import Event, Failed, Started
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Query, spec
 from self_agent.streams import Stream
@@ -38,7 +38,8 @@ ROOT = "/v1/responses"
 blueprint = Blueprint("responses", __name__)
 
 ResponseId = Annotated[str, Field(examples=["resp_1048578"])]
-Events = Annotated[Stream, encoder.framing({"created_at": 0.0})]
+Events = Annotated[Stream, encoder.framing(lambda: {"created_at": 0.0})]
+INNER = ("said", "alone", "is_cancelled")  # of what is kept of a request: nobody is shown it
 _ID = re.compile(r"resp_(\d{1,16})")
 _UNKEPT = "that is not stored"
 
@@ -67,7 +68,7 @@ def create(json: ResponseBody) -> Asks[Json[dict[str, Any]]] | Events:
     conversation, after = _place(json)
     options = asking.options(json)
     said = _said(json)
-    keep = json.store is not False
+    keep = json.keep is not False
     kept = asking.kept(json)
     asked = {**kept, "said": len(said)}
     if json.conversation is None and json.previous_response_id is None:
@@ -89,12 +90,16 @@ def create(json: ResponseBody) -> Asks[Json[dict[str, Any]]] | Events:
         attend=not json.background,
     )
     name = "" if keep else uuid.uuid4().hex
-    shell = _shell(kept, place if keep else None, clock.now(), json.model or conversations.model_of(conversation))
+    model = json.model or conversations.model_of(conversation)
+
+    def shell() -> dict[str, Any]:
+        return _shell(kept, place if keep else None, turn.question.timestamp, model)
+
     if json.stream:
         return event_stream(turn, encoder.framing(shell, name=name))
     if json.background:
         turn.wait_stored()
-        return json_response(objects.response(shell, turn.reply.id, "in_progress", []))
+        return json_response(objects.response(shell(), turn.reply.id, "in_progress", []))
     return json_response(_whole(turn, shell, name))
 
 
@@ -107,17 +112,16 @@ def retrieve(response_id: ResponseId, query: RetrieveQuery) -> Json[dict[str, An
     if not query.stream:
         return json_response(_current(found, response_id))
     after = encoder.BEFORE_ALL if query.starting_after is None else query.starting_after
-    framing = encoder.framing(_shell_of(found), after=after)
+    framing = encoder.framing(partial(_shell_of, found), after=after)
     if found.turn is not None:
         return event_stream(found.turn, framing)
     reply_id = _number(response_id)
     asked = found.asked[-1].id if found.asked else 0
     started = Started("", found.conversation.id, asked, reply_id)
-    if found.reply is None:
-        last = (Started("", found.conversation.id, asked, reply_id), Failed(AppError("The model failed.")))
-        data = b"".join(map(framing.encode, last))
-    else:
-        data = b"".join(map(framing.encode, encoder.events_of(found.reply, started)))
+    events: list[Event] = [started, Failed(AppError("The model failed."))]
+    if found.reply is not None:
+        events = encoder.events_of(found.reply, started)
+    data = b"".join(map(framing.encode, events))
     return iter([data]), 200, framing.headers
 
 
@@ -129,6 +133,9 @@ def cancel(response_id: ResponseId) -> Json[dict[str, Any]]:
     if found.turn is not None:
         conversations.stop_turn(user(), found.turn.id)
         found = _answered(response_id)
+        if found.reply is None:  # nothing else will say why
+            conversations.change_message(user(), found.asked[-1].id, _cancelled)
+            found = _answered(response_id)
     current = _current(found, response_id)
     if current["status"] in ("completed", "incomplete"):
         raise Refused(f"Cannot cancel a response that is {current['status']}.", "response_id", "invalid_request")
@@ -184,6 +191,11 @@ def _said(json: ResponseBody) -> list[Message]:
     return [Message("user", json.input or "")]
 
 
+def _cancelled(question: Message) -> Message:
+    extra = question.extra or {}
+    return replace(question, extra={**extra, "asked": {**extra.get("asked", {}), "is_cancelled": True}})
+
+
 # --- what is answered
 
 
@@ -208,7 +220,7 @@ def _asked(found: Answered) -> Mapping[str, Any]:
 
 
 def _shell(asked: Mapping[str, Any], conversation_id: str | None, created_at: str, model: str | None) -> dict[str, Any]:
-    said = {name: value for name, value in asked.items() if name not in ("said", "alone")}
+    said = {name: value for name, value in asked.items() if name not in INNER}
     place = {"id": conversation_id} if conversation_id else None
     return {**said, "created_at": seconds_of(created_at), "model": model, "conversation": place}
 
@@ -225,19 +237,22 @@ def _current(found: Answered, response_id: str) -> dict[str, Any]:
     if found.reply is not None:
         return objects.response_of(shell, found.reply)
     if found.turn is None:
-        return objects.response(shell, _number(response_id), "failed", [])
-    return objects.response(shell, found.turn.reply.id, "in_progress", items_of(_so_far(found.turn)))
+        status = "cancelled" if _asked(found).get("is_cancelled") else "failed"
+        return objects.response(shell, _number(response_id), status, [])
+    return objects.response(shell, found.turn.reply.id, "in_progress", _so_far(found.turn))
 
 
-def _so_far(turn: Turn) -> Message:
+def _so_far(turn: Turn, name: str = "") -> list[Item]:
     """Return what there is of a reply."""
-    text, reasoning = turn.text()
-    calls = turn.calls()
+    (text, reasoning), calls = turn.text(), turn.calls()
+    if not (text or reasoning or calls):
+        return []
     extra = {"calls": calls} if calls else None
-    return replace(turn.reply, content=text, reasoning=reasoning or None, incomplete=True, extra=extra)
+    reply = replace(turn.reply, content=text, reasoning=reasoning or None, incomplete=True, extra=extra)
+    return items_of(reply, name)
 
 
-def _whole(turn: Turn, shell: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _whole(turn: Turn, shell: Callable[[], dict[str, Any]], name: str) -> dict[str, Any]:
     """Wait for a reply. Raises the AppError of one that failed before the model took the question."""
     try:
         reply = finished(turn)
@@ -246,8 +261,7 @@ def _whole(turn: Turn, shell: Mapping[str, Any], name: str) -> dict[str, Any]:
     except AppError as error:
         if not isinstance(turn.since(0)[0], Started):
             raise
-        output = items_of(_so_far(turn), name) if any(turn.text()) else []
-        return objects.response(shell, name or turn.reply.id, "failed", output, error=error.message)
+        return objects.response(shell(), name or turn.reply.id, "failed", _so_far(turn, name), error=error.message)
     if reply is None:
-        return objects.response(shell, name or turn.reply.id, "cancelled", [])
-    return objects.response_of(shell, reply, name)
+        return objects.response(shell(), name or turn.reply.id, "cancelled", [])
+    return objects.response_of(shell(), reply, name)

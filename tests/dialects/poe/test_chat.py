@@ -36,7 +36,6 @@ WAY = Way(
     title=lambda c, cid: c.ask("GET", f"{POE}/{cid}")["name"],
     rename=lambda c, cid, name: c.ask("PUT", f"{POE}/{cid}", {"name": name}),
     envelope=frozenset({"detail"}),
-    empty=frozenset({"/v1/models/<path:model>"}),
 )
 
 
