@@ -1,6 +1,7 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [http] [sends] [streams] [relay_provider] [peers] [--file docs/performance.md]
+    python -m benchmarks [writes] [store] [branches] [http] [sends] [streams] [relay_provider] [peers] \\
+        [--file docs/performance.md]
 
 Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
 stay, and so does all that is outside the markers. The pictures are drawn from the rows of the tables they stand under.
@@ -23,6 +24,7 @@ from benchmarks.table import show, table
 TITLES = {  # by the name of the module; in the order in which they are run and shown
     "writes": "Durable writes (`bench_writes`)",
     "store": "Reads, lists and the start of the store (`bench_store`)",
+    "branches": "Branches (`bench_branches`)",
     "http": "Over HTTP (`bench_http`)",
     "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",

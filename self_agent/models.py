@@ -12,6 +12,7 @@ LOCAL_USER = "local"  # the one user there is while auth is off
 POSITION_BITS = 20  # a message id is `number << 20 | position`: unique, and it names its conversation
 MAX_POSITION = (1 << POSITION_BITS) - 1  # messages a conversation can hold
 MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer JavaScript can hold
+MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title

@@ -11,7 +11,9 @@ from typing import Any
 from core import clock
 from core.errors import Conflict, InvalidRequest
 from self_agent.conversations.finding import Finding, checked, owned
-from self_agent.models import ROLES, Conversation, Message, check_id, check_title, number_of
+from self_agent.models import MAX_POSITION, ROLES, Conversation, Message, check_id, check_title, number_of
+
+KEPT_BY_FORK = ("title", "system_prompt", "model", "project_id")  # of the fields that can be set
 
 
 class Changing(Finding):
@@ -71,6 +73,25 @@ class Changing(Finding):
         self.find(user_id, conversation_id)
         [message] = self._store.append(conversation_id, Message(role, checked(content), **fields))
         return message
+
+    def choose(self, user_id: str, conversation_id: str, message_id: int) -> Conversation:
+        """Show the branch through a message, to its newest end. Raises Conflict when the conversation is answering."""
+        self._member(user_id, conversation_id, message_id)
+        with self._turns.held(conversation_id):
+            return self._store.choose(conversation_id, message_id)
+
+    def fork(self, user_id: str, conversation_id: str, message_id: int, new_id: str | None = None) -> Conversation:
+        """Make a new conversation of a message and all before it on its branch.
+
+        Raises Conflict if `new_id` is taken.
+        """
+        self._member(user_id, conversation_id, message_id)
+        source = self.find(user_id, conversation_id)
+        messages = self._store.latest(conversation_id, MAX_POSITION, until=message_id)
+        fields = {name: getattr(source, name) for name in KEPT_BY_FORK}
+        made_id = check_id(new_id) if new_id else str(uuid.uuid4())
+        copies = [replace(message, parent=None) for message in messages]
+        return self._store.create(made_id, user_id, messages=copies, **fields)
 
     def stop(self, user_id: str, conversation_id: str) -> bool:
         """Stop the reply that is being generated, keeping what there is; False if there was none."""

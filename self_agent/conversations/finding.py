@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from core.errors import InvalidRequest, NotFound, NotYours
@@ -72,6 +73,33 @@ class Finding:
         if len(conversation.summary) < SUMMARY_LENGTH:
             return conversation.summary
         return self._store.latest(conversation_id, 1)[-1].content
+
+    def page_before(
+        self, user_id: str, conversation_id: str, size: int, before: int | None = None
+    ) -> tuple[Conversation, list[Message], dict[int, list[int]]]:
+        """Return a conversation, the last `size` messages shown, or shown before one, and all that have siblings.
+
+        Each message has its parent, 0 for the first of all. For the siblings see `Store.siblings`.
+        """
+        conversation = self.find(user_id, conversation_id)
+        if before is None:
+            found = self._store.latest(conversation_id, size + 1)
+        else:
+            self._member(user_id, conversation_id, before)
+            found = self._store.latest(conversation_id, size + 2, until=before)[:-1]
+        parents = [0, *(message.id for message in found)]
+        messages = [replace(message, parent=parent) for message, parent in zip(found, parents, strict=False)]
+        return conversation, messages[-size:], self._store.siblings(conversation_id)
+
+    def _member(self, user_id: str, conversation_id: str, message_id: int) -> Message:
+        """Return a message of a conversation. Raises NotFound."""
+        if number_of(message_id) != self.find(user_id, conversation_id).number:
+            raise NotFound(f"there is no message {message_id} in this conversation")
+        return self._store.message(message_id)
+
+    def answering(self) -> set[str]:
+        """Return the ids of all conversations that are answering now."""
+        return self._turns.answering()
 
     def message(self, user_id: str, message_id: int) -> tuple[Conversation, Message]:
         """Return a message and its conversation."""

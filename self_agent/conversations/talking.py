@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from core.errors import NotYours
+from core.errors import InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.conversations.finding import Finding, checked, owned
 from self_agent.events import Chunk
-from self_agent.models import Conversation, Message, check_id
+from self_agent.models import Conversation, Message, check_id, number_of
 from self_agent.providers.base import Cancellation, Completion, Provider
 from self_agent.providers.default import DefaultModel
 from self_agent.storage.base import Store
-from self_agent.turns.runner import Listener, Turns
+from self_agent.turns.queues import Listener
+from self_agent.turns.runner import Ask, Turns
 from self_agent.turns.turn import Turn
 
 
@@ -39,27 +40,73 @@ class Talking(Finding):
         model: str | None = None,
         api_key: str | None = None,
         new: Mapping[str, Any] | None = None,
+        parent: int | None = None,
         attend: bool = True,
         **fields: Any,
     ) -> Turn:
         """Begin a turn: store the user's message, ask the model, store the reply.
 
-        Raises before anything is stored when the content is empty or no model can answer now. With `new` an unknown
+        Raises before anything is stored when the content is empty or no model can answer now. With `parent` the message
+        follows that one (0: none), whatever did so before: the branch that it begins is shown from then on; raises
+        NotFound where there is no such message, Conflict while the conversation is answering. With `new` an unknown
         conversation is made, with these fields. `api_key` goes to the model's server for this turn only. `attend`: see
         `Turns.submit`. `fields` are further ones of the user's `Message`.
         """
-        question = Message("user", checked(content), **fields)
+        question = Message("user", checked(content), parent=parent, **fields)
         self._provider.check()
         found = self._store.get(check_id(conversation_id))
         if found is not None or new is None:
-            owned(user_id, found, f"conversation {conversation_id}")
+            found = owned(user_id, found, f"conversation {conversation_id}")
+        if parent is not None:
+            self._check_parent(found, parent)
+        return self._turns.submit(
+            user_id,
+            conversation_id,
+            question,
+            self._asking(model, api_key),
+            new=new,
+            model=model,
+            attend=attend,
+            alone=parent is not None,
+        )
 
+    def regenerate(
+        self,
+        user_id: str,
+        conversation_id: str,
+        message_id: int,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+    ) -> Turn:
+        """Begin a turn that answers a question again; a reply stands for its question.
+
+        The reply that there is stays, as another branch. Raises Conflict when the conversation is answering, NotFound
+        for a message that is not in it, InvalidRequest for a reply to nothing.
+        """
+        self._provider.check()
+        self._member(user_id, conversation_id, message_id)
+        *before, message = self._store.latest(conversation_id, 2, until=message_id)
+        question = message if message.role == "user" else next(iter(before), message)
+        if question.role != "user":
+            raise InvalidRequest("this message answers no question: name a reply, or the question itself")
+        ask = self._asking(model, api_key, until=question.id)
+        return self._turns.submit(user_id, conversation_id, question, ask, model=model, attend=True, alone=True)
+
+    def _asking(self, model: str | None, api_key: str | None, until: int | None = None) -> Ask:
         def ask(conversation: Conversation, cancel: Cancellation) -> Iterable[Chunk]:
             return self._provider.stream(
-                self._prompt(conversation), model=model or conversation.model, api_key=api_key, cancel=cancel
+                self._prompt(conversation, until), model=model or conversation.model, api_key=api_key, cancel=cancel
             )
 
-        return self._turns.submit(user_id, conversation_id, question, ask, new=new, model=model, attend=attend)
+        return ask
+
+    def _check_parent(self, conversation: Conversation | None, parent: int) -> None:
+        """Raise NotFound for what no message of a conversation, which need not exist, can follow."""
+        if parent and (conversation is None or number_of(parent) != conversation.number):
+            raise NotFound(f"parent: there is no message {parent} in this conversation")
+        if parent:
+            self._store.message(parent)
 
     def listen(self, user_id: str, conversation_id: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` with a user's turns of a conversation, which need not exist yet; see Turns.listen."""
@@ -81,7 +128,7 @@ class Talking(Finding):
         """Return the names of the models that can be asked for."""
         return self._provider.models(api_key=api_key)
 
-    def _prompt(self, conversation: Conversation) -> list[dict[str, Any]]:
+    def _prompt(self, conversation: Conversation, until: int | None = None) -> list[dict[str, Any]]:
         """Return what the model is asked: the instructions, and as much of the history as there is room for.
 
         Passages of the user's own documents are not looked up yet; they will come in here. `ask` in `send` then
@@ -89,4 +136,6 @@ class Talking(Finding):
         """
         instructions = conversation.system_prompt or self._system_prompt or self._provider.system_prompt
         room = self._context_tokens or self._provider.context_tokens
-        return history.fit(instructions, history.newest_first(partial(self._store.latest, conversation.id)), room)
+        return history.fit(
+            instructions, history.newest_first(partial(self._store.latest, conversation.id, until=until)), room
+        )

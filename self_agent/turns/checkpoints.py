@@ -27,13 +27,15 @@ class Checkpoints:
         self._running = running
         self._closing = closing
         self._seconds = seconds
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, unless that was done; called under a lock."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
-            self._thread.start()
+        """Begin, unless that was done."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+                self._thread.start()
 
     def join(self) -> None:
         """Wait for the end."""

@@ -10,29 +10,27 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from core import clock
-from core.errors import AppError, ModelUnavailable, TooManyRequests, UpstreamError
+from core.errors import AppError, ModelUnavailable, NotFound, UpstreamError
 from self_agent.events import Chunk, Done, Failed
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
-from self_agent.storage.base import Store, unkept
+from self_agent.storage.base import NO_CONVERSATION, Begun, Store, unkept
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
+from self_agent.turns.queues import Queues, stopping
 from self_agent.turns.reading import Reading
 from self_agent.turns.turn import Turn, Work
 
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Conversation, Cancellation], Iterable[Chunk]]
-Listener = Callable[[Turn], None]
 
-WAITING = 100  # turns of one conversation that may wait for the one that is running
 FAREWELL = 3.0  # seconds for clients to take their last events
 TOO_LONG = "the reply was longer than MAX_REPLY_BYTES"
 STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
@@ -46,9 +44,9 @@ class Turns:
         self.hub = Hub()
         self._store = store
         self._most = most
-        self._lock = threading.Lock()
-        self._queues: dict[str, deque[tuple[Turn, Callable[..., None]]]] = {}  # by conversation; the first is running
-        self._listeners: dict[str, list[tuple[str, Listener]]] = {}
+        self.queues = Queues()
+        self.current, self.answering = self.queues.current, self.queues.answering
+        self.listen, self.held = self.queues.listen, self.queues.held
         self._closing = threading.Event()
         self._checkpoints = Checkpoints(store, self._running, self._closing, checkpoint_seconds)
 
@@ -62,12 +60,14 @@ class Turns:
         new: Mapping[str, Any] | None = None,
         model: str | None = None,
         attend: bool = False,
+        alone: bool = False,
         before: Sequence[Message] = (),
         keep: bool = True,
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        `new`, `before`: see `Store.begin`; without `keep` nothing is stored.
+        A question that has an id is stored already, and is answered again. `alone`: see `Queues.enter`. `new`,
+        `before`: see `Store.begin`. Without `keep` nothing is stored.
 
         Returns at once, or with `attend`, for a caller who waits for the model anyway, works for the turn until the
         model has accepted the question. Raises ModelUnavailable when the server is stopping, TooManyRequests when too
@@ -77,31 +77,15 @@ class Turns:
         turn.reply = replace(turn.reply, model=model)
         turn.is_kept = keep
         begin = partial(self._begin, turn, ask, new, before)
-        with self._lock:
-            if self._closing.is_set():
-                raise _stopping()
-            queue = self._queues.setdefault(conversation_id, deque())
-            if len(queue) > WAITING:
-                raise TooManyRequests(f"{WAITING} messages are waiting in this conversation; try again", retry_after=5)
-            queue.append((turn, begin))
-            is_first = len(queue) == 1
-            for listening_user, listener in self._listeners.get(conversation_id, ()):
-                if listening_user == user_id:
-                    listener(turn)
-            self._checkpoints.start()
+        is_first = self.queues.enter(turn, begin, alone=alone)
+        self._checkpoints.start()
         if is_first:
             begin() if attend else self._in_a_thread(turn, partial(begin, is_own=True))
         return turn
 
-    def current(self, conversation_id: str) -> Turn | None:
-        """Return the turn that is running now, or None."""
-        with self._lock:
-            queue = self._queues.get(conversation_id)
-            return queue[0][0] if queue else None
-
     def find(self, turn_id: str) -> Turn | None:
         """Return the running or waiting turn with this id, or None."""
-        return next((turn for turn in self._all() if turn.id == turn_id), None)
+        return next((turn for turn in self.queues.all() if turn.id == turn_id), None)
 
     def stop(self, turn: Turn, reason: str | None = None) -> bool:
         """End a turn now, keeping what was generated; False if it had ended already."""
@@ -115,32 +99,11 @@ class Turns:
             turn.cancellation.cancel()
         return True
 
-    def listen(self, user_id: str, conversation_id: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with a user's turns, in order: those running or waiting now, then each that is submitted.
-
-        The returned function ends that. The listener is called under a lock, so it must only pass the turn on.
-        """
-        entry = (user_id, listener)
-        with self._lock:
-            for turn, _ in self._queues.get(conversation_id, ()):
-                if turn.user_id == user_id:
-                    listener(turn)
-            self._listeners.setdefault(conversation_id, []).append(entry)
-
-        def unlisten() -> None:
-            with self._lock:
-                listeners = self._listeners[conversation_id]
-                listeners.remove(entry)
-                if not listeners:
-                    del self._listeners[conversation_id]
-
-        return unlisten
-
     def close(self, grace: float = 0.0) -> None:
         """Take no new turn, let the running ones go on for `grace` seconds, then stop and store them."""
-        with self._lock:
-            self._closing.set()
-        turns = self._all()
+        self.queues.close()
+        self._closing.set()
+        turns = self.queues.all()
         deadline = time.monotonic() + grace
         for turn in turns:
             turn.wait_over(max(0.0, deadline - time.monotonic()))
@@ -151,20 +114,15 @@ class Turns:
 
     def running(self) -> int:
         """Return how many turns are running or waiting."""
-        return len(self._all())
+        return len(self.queues.all())
 
     def _running(self) -> list[Turn]:
         """Return the turns that run, and end those whose thread has died: nobody else would."""
-        with self._lock:
-            turns = [queue[0][0] for queue in self._queues.values()]
+        turns = self.queues.running()
         for turn in turns:
             if turn.thread is not None and turn.thread.ident and not turn.thread.is_alive() and not turn.is_claimed:
                 self._finish(turn, (), AppError("the server failed while the reply was generated; send it again"))
         return turns
-
-    def _all(self) -> list[Turn]:
-        with self._lock:
-            return [turn for queue in self._queues.values() for turn, _ in queue]
 
     # --- from question to end; by default in a thread of the turn's own
 
@@ -182,11 +140,8 @@ class Turns:
         answer: Iterable[Chunk] = ()
         try:
             if self._closing.is_set():
-                raise _stopping()
-            if turn.is_kept:
-                begun = self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
-            else:
-                begun = unkept(turn.user_id, turn.conversation_id, turn.question)
+                raise stopping()
+            begun = self._begun(turn, new, before)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -200,6 +155,18 @@ class Turns:
             self._read(turn, answer)
         else:
             self._in_a_thread(turn, partial(self._read, turn, answer))
+
+    def _begun(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
+        if not turn.is_kept:
+            return unkept(turn.user_id, turn.conversation_id, turn.question)
+        if not turn.question.id:
+            return self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
+        turn.reply = replace(turn.reply, parent=turn.question.id)
+        reply_id = self._store.reserve(turn.conversation_id)
+        conversation = self._store.get(turn.conversation_id)
+        if conversation is None:
+            raise NotFound(NO_CONVERSATION)
+        return Begun(conversation, turn.question, reply_id)
 
     def _read(self, turn: Turn, answer: Iterable[Chunk]) -> None:
         """Take chunks to the last, waiting for them."""
@@ -260,22 +227,12 @@ class Turns:
 
     def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
         """Publish the last event of a turn, and let the next one of its conversation begin."""
-        with self._lock:
-            queue = self._queues[turn.conversation_id]
-            was_first = queue[0][0] is turn
-            queue.remove(next(waiting for waiting in queue if waiting[0] is turn))
-            following = queue[0] if queue and was_first else None
-            if not queue:
-                del self._queues[turn.conversation_id]
+        following = self.queues.leave(turn)
         turn.end(last)
         if following:
             turn, begin = following
             if not turn.offer(begin):
                 self._in_a_thread(turn, partial(begin, is_own=True))
-
-
-def _stopping() -> ModelUnavailable:
-    return ModelUnavailable("the server is stopping; send the message again when it is back", retry_after=5)
 
 
 def _presentable(error: BaseException | None, turn: Turn) -> AppError | None:

@@ -17,7 +17,7 @@ from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, 
 from self_agent.models import Conversation, Message
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.memory import MemoryStore
-from self_agent.turns import runner
+from self_agent.turns import queues
 from self_agent.turns.runner import Turns
 from self_agent.turns.turn import Reader, Turn
 
@@ -531,7 +531,7 @@ def test_listeners_hear_their_own_users_turns(world: World) -> None:
 
 def test_queue_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns that wait hold no thread, and only so many may; the next is told to come later, and not kept."""
-    monkeypatch.setattr(runner, "WAITING", 5)
+    monkeypatch.setattr(queues, "WAITING", 5)
     turns = [world.submit(str(n)) for n in range(6)]
     with pytest.raises(TooManyRequests) as caught:
         world.submit("one too many")

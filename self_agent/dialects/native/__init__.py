@@ -7,10 +7,10 @@ from typing import Any
 from core import errors
 from core.errors import AppError
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.native import shelves, talking
+from self_agent.dialects.native import branches, shelves, talking
 from self_agent.dialects.native.conversations import MODELS, ROOT, blueprint
 
-__all__ = ["DIALECT", "talking"]
+__all__ = ["DIALECT", "branches", "talking"]
 
 
 def _error_body(error: AppError) -> tuple[Any, int]:

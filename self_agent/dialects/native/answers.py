@@ -52,6 +52,24 @@ class Shown(TypedDict):
     incomplete: NotRequired[bool]
 
 
+class Full(TypedDict):
+    """A message with all that is known of it; `siblings` are the messages that it can be leafed through to."""
+
+    id: int
+    parent: int | None
+    siblings: list[int]
+    role: str
+    content: str
+    timestamp: Time
+    model: str | None
+    usage: dict[str, Any] | None
+    reasoning: str | None
+    sources: list[Any] | None
+    incomplete: bool
+    error: str | None
+    edited_at: Time | None
+
+
 class Heading(TypedDict):
     """What every answer says of a conversation; of an unknown one the times are null."""
 
@@ -67,6 +85,23 @@ class Detail(Heading):
 
     messages: list[Shown]
     meta: Meta
+    config: Config
+
+
+class Rest(TypedDict):
+    """How many messages were asked for, how many there are, and whether there are more before these."""
+
+    size: int
+    total: int
+    has_more: bool
+
+
+class FullDetail(Heading):
+    """A conversation and its latest messages, or those before one of them."""
+
+    system_prompt: str | None
+    messages: list[Full]
+    meta: Rest
     config: Config
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from flask import Blueprint
 from pydantic import Field
 
 from core.errors import NotFound
 from core.web import Json, json_response
 from self_agent.dialects.base import conversations, user
-from self_agent.dialects.native.answers import Changed, Config, Data, Deleted, Detail, Ids, Meta
-from self_agent.dialects.native.rendering import heading, shown
+from self_agent.dialects.native.answers import Changed, Config, Data, Deleted, Detail, FullDetail, Ids, Meta
+from self_agent.dialects.native.rendering import full, heading, shown
 from self_agent.document import Asks
-from self_agent.models import check_id
+from self_agent.models import MAX_ID, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
 
 ROOT = "/api/v1/conversations"
@@ -21,10 +23,12 @@ blueprint = Blueprint("self_agent", __name__)  # of the whole dialect
 
 
 class DetailQuery(Query):
-    """A page of a conversation's messages."""
+    """A page of a conversation's messages; in the `full` view the last ones, or the last before one."""
 
     page: int = Field(1, ge=1, le=MAX_PAGE)
     size: int = Field(100, ge=1, le=500)
+    view: Literal["document", "full"] = "document"
+    before: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class ChangeBody(Body):
@@ -55,9 +59,11 @@ def list_ids(query: Paging) -> Json[Ids]:
 
 @blueprint.get(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
-def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail]]:
+def detail(conversation_id: str, query: DetailQuery) -> Json[Data[Detail | FullDetail]]:
     """Return a conversation and a page of its messages; an unknown one is empty."""
     try:
+        if query.view == "full" or query.before is not None:
+            return json_response({"data": _full(conversation_id, query)})
         conversation, messages = conversations.read(user(), conversation_id, query.page, query.size)
     except NotFound:
         return json_response({"data": _unknown(conversation_id, query)})
@@ -113,6 +119,22 @@ def set_config(conversation_id: str, json: ConfigBody) -> Json[Data[Config]]:
 def models() -> Asks[Json[Data[list[str]]]]:
     """List the names of the models that can be asked for."""
     return json_response({"data": conversations.models()})
+
+
+def _full(conversation_id: str, query: DetailQuery) -> FullDetail:
+    found = conversations.page_before(user(), conversation_id, query.size, query.before)
+    conversation, messages, siblings = found
+    return {
+        **heading(conversation),
+        "system_prompt": conversation.system_prompt,
+        "messages": [full(message, siblings) for message in messages],
+        "meta": {
+            "size": query.size,
+            "total": conversation.count,
+            "has_more": bool(messages and messages[0].parent),
+        },
+        "config": {"model": conversations.model_of(conversation)},
+    }
 
 
 def _unknown(conversation_id: str, query: DetailQuery) -> Detail:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from core import clock
+from core.errors import NotFound
 from self_agent.dialects.base import conversations, user
-from self_agent.dialects.native.answers import Heading, Shown
-from self_agent.models import Conversation, Message
+from self_agent.dialects.native.answers import Full, Heading, Shown
+from self_agent.models import MAX_ID, Conversation, Message
+
+MessageId = Annotated[str, Field(pattern="^[0-9]+$", examples=["1048577"])]  # in a path
+
+
+def id_in_path(text: str) -> int:
+    """Return the id of a message in a path. Raises NotFound for what is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))):
+        raise NotFound("this message does not exist")
+    return int(text)
 
 
 def heading(conversation: Conversation, latest: Message | None = None) -> Heading:
@@ -30,3 +44,22 @@ def shown(message: Message) -> Shown:
     if message.incomplete:
         shown["incomplete"] = True
     return shown
+
+
+def full(message: Message, siblings: dict[int, list[int]]) -> Full:
+    """Show all that is known of a message, whose `parent` has been looked up."""
+    return {
+        "id": message.id,
+        "parent": message.parent or None,
+        "siblings": siblings.get(message.id, [message.id]),
+        "role": message.role,
+        "content": message.content,
+        "timestamp": clock.to_seconds(message.timestamp),
+        "model": message.model,
+        "usage": message.usage,
+        "reasoning": message.reasoning,
+        "sources": message.sources,
+        "incomplete": message.incomplete,
+        "error": message.error,
+        "edited_at": clock.to_seconds(message.edited_at) if message.edited_at else None,
+    }

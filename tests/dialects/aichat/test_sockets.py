@@ -267,7 +267,7 @@ def test_stalled_client_hurts_nobody(serve: Serve, monkeypatch: pytest.MonkeyPat
         alive.say("hi")
         assert len(text_of(alive.reply())) == 20_000_000
         assert time.monotonic() - began < 5
-        listeners = parts_of(served.app).turns._listeners
+        listeners = parts_of(served.app).turns.queues._listeners
         until(lambda: len(listeners["s"]) == 1)  # the stalled connection is given up
         assert stalled.fileno() > 0
     alive.say("again")
@@ -281,7 +281,7 @@ def test_gone_clients_leave_nothing(serve: Serve) -> None:
         served.connect("/ws/s").close()
         with served.raw("/ws/s") as connection:
             connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: closing resets
-    until(lambda: not parts_of(served.app).turns._listeners)
+    until(lambda: not parts_of(served.app).turns.queues._listeners)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("turn")]
     until(lambda: not parts_of(served.app).turns.hub._handlers)
 
