@@ -144,8 +144,7 @@ class ResponseEvents:
             return b""
         text, where = "".join(self._said), self._where
         if self._kind == CALL:
-            name = self._call["name"]
-            data = self._frame("response.function_call_arguments.done", **where, name=name, arguments=text)
+            data = self._frame("response.function_call_arguments.done", **where, arguments=text)
         elif self._kind == MESSAGE:
             data = self._frame("response.output_text.done", **where, content_index=0, text=text, logprobs=[])
         else:
