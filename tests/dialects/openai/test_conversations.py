@@ -38,6 +38,7 @@ WAY = Way(
         "input": "hello",
         "instructions": "s",
         "items": [{"role": "user", "content": "x"}],
+        "keep": None,
         "max_output_tokens": 16,
         "max_tool_calls": 1,
         "metadata": {"topic": "x"},
