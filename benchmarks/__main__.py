@@ -1,6 +1,6 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [branches] [http] [sends] [streams] [relay_provider] [peers] \\
+    python -m benchmarks [writes] [store] [branches] [http] [sends] [streams] [feed] [relay_provider] [peers] \\
         [--file docs/performance.md]
 
 Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
@@ -25,9 +25,11 @@ TITLES = {  # by the name of the module; in the order in which they are run and 
     "writes": "Durable writes (`bench_writes`)",
     "store": "Reads, lists and the start of the store (`bench_store`)",
     "branches": "Branches (`bench_branches`)",
+    "lists": "Lists over HTTP (`bench_lists`)",
     "http": "Over HTTP (`bench_http`)",
     "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",
+    "feed": "The live list (`bench_feed`)",
     "relay_provider": "The provider alone (`bench_relay_provider`)",
     "peers": "Beside LiteLLM's proxy and Open WebUI (`bench_peers`)",
 }

@@ -15,7 +15,8 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
-_AHEAD = 86_400_000_000  # microseconds that a stored time may be ahead of the wall clock
+_DAY = 86_400_000_000  # microseconds
+_AHEAD = _DAY  # that a stored time may be ahead of the wall clock
 _WRITTEN = 1_735_689_600_000_000  # 2025-01-01: no clock that is set shows less
 _CENTURY = 4_102_444_800_000_000  # 2100-01-01
 
@@ -49,6 +50,11 @@ def not_before(timestamp: str) -> None:
     if seen <= _horizon():
         with _lock:
             _last = max(_last, seen)
+
+
+def days_ago(days: float) -> str:
+    """Return the time that was so many days before the wall clock's."""
+    return from_microseconds(max(0, wall() // 1000 - int(days * _DAY)))
 
 
 def horizon() -> str:

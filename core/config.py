@@ -28,6 +28,7 @@ class Settings:
     port: int = _setting(5000, "port to listen on")
     data_dir: Path = _setting(Path("data"), "folder of the conversations; one server owns it at a time")
     store: str = _setting("json_files", "json_files; or memory, which forgets everything when the server stops")
+    keep_deleted_days: int = _setting(30, "how long what is deleted can be restored; 0: it is gone at once")
     log_dir: Path = _setting(Path("logs"), "folder of the log files")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     debug: bool = _setting(False, "use the development server and reload on changes")
@@ -55,6 +56,7 @@ class Settings:
     retries: int = _setting(2, "how often a 429, a 5xx or a refused connection is tried again before the first token")
     context_tokens: int = _setting(0, "tokens that history and reply may take together; 0 is the provider's own")
     system_prompt: str = _setting("", "instructions for every conversation that has none of its own")
+    auto_title: bool = _setting(False, "have the model name each chat after its first reply, unless it has a name")
     local_model: str = _setting("qwen2.5-coder-1.5b", "the embedded model: qwen2.5-coder-1.5b, smollm2-135m or none")
     local_model_path: str = _setting("", "a GGUF file to use as the embedded model instead")
 
@@ -91,6 +93,7 @@ _RANGES = (
     ("grace_seconds", 0, 3600),
     ("max_body_bytes", 1000, 1_000_000_000),
     ("max_reply_bytes", 1000, 1_000_000_000),
+    ("keep_deleted_days", 0, 36_500),
     ("connect_timeout", 0.1, 3600),
     ("read_timeout", 0.1, 86400),
     ("retries", 0, 10),

@@ -14,10 +14,12 @@ from core.web import Json, json_response
 from self_agent import cli, openapi, welcome
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
+from self_agent.feed import Feed
 from self_agent.models import LOCAL_USER
 from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
+from self_agent.titles import Titles
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -32,6 +34,8 @@ class Parts:
     provider: Provider
     conversations: Conversations
     shelves: Shelves
+    feed: Feed
+    titles: Titles
 
 
 def create_app(
@@ -52,11 +56,20 @@ def create_app(
     cli.install(app)
     provider = provider or from_settings(settings)
     store = store or open_store(settings)
-    turns = Turns(store, most=settings.max_reply_bytes)
+    feed = Feed()
+    titles = Titles(store, provider, feed.tell, is_on=settings.auto_title)
+    turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell)
     use_cases = Conversations(
-        store, turns, provider, system_prompt=settings.system_prompt, context_tokens=settings.context_tokens
+        store,
+        turns,
+        provider,
+        system_prompt=settings.system_prompt,
+        context_tokens=settings.context_tokens,
+        tell=feed.tell,
+        keep_deleted_days=settings.keep_deleted_days,
     )
-    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, Shelves(store, use_cases))
+    shelves = Shelves(store, use_cases, feed.tell)
+    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, shelves, feed, titles)
     install_health(app, parts)
     welcome.install(app, parts.provider.status)
     return app
@@ -73,6 +86,8 @@ def close(app: Flask, grace: float = 0.0) -> None:
     """End the app's turns (running replies may go on for `grace` seconds), then its provider and store."""
     parts = parts_of(app)
     parts.turns.close(grace)
+    parts.titles.close()
+    parts.feed.close()
     parts.provider.close()
     parts.store.close()
 

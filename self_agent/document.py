@@ -132,8 +132,11 @@ def _describe_request(operation: dict[str, Any], hints: dict[str, Any]) -> None:
             schema = _path_schema(hints.get(parameter["name"], default))
             parameter["example"] = schema.pop("example")
             parameter["schema"] = schema
-        elif "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
+            continue
+        if "anyOf" in parameter["schema"]:  # with null for none, which a query leaves out instead
             [parameter["schema"]] = [kind for kind in parameter["schema"]["anyOf"] if kind != {"type": "null"}]
+        if examples := parameter["schema"].get("examples"):
+            parameter["example"] = examples[0]
     body = hints.get("json")
     if body is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = example_of(body)

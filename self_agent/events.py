@@ -6,6 +6,7 @@ and `Info`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -75,6 +76,26 @@ class Failed:
     """The model failed; the user's message stays, and what was generated is stored as incomplete."""
 
     error: AppError
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a user's chats, see `KINDS`; `number` is the conversation's, `id` the place in the feed."""
+
+    kind: str
+    conversation_id: str = ""
+    number: int = 0
+    id: str = ""
+
+
+# A chat is there, is another than it was, is gone, has begun to answer, has ended that; or: load the list anew.
+KINDS = frozenset({"created", "changed", "deleted", "answering", "answered", "reset"})
+
+Tell = Callable[[str, Change], None]  # called with the user whose chats they are; never waits, never raises
+
+
+def unheard(user_id: str, change: Change) -> None:
+    """Tell nobody."""
 
 
 Event = Union[Started, Delta, CallDelta, Sources, Done, Failed]

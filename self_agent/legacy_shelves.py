@@ -28,7 +28,7 @@ def take_in_tags(store: Store, document: Any) -> int:
 
 def _take_in(store: Store, document: Any, kind: str, add: Callable[[Shelf, dict[str, Any], Known], Shelf]) -> int:
     rows = list(_rows(document, kind))
-    known = {found.id: found.number for found in store.conversations(LOCAL_USER).items}
+    known = {found.id: found.number for found in store.conversations(LOCAL_USER, archived=None).items}
     taken = 0
 
     def change(shelf: Shelf) -> Shelf:

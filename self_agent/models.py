@@ -16,6 +16,7 @@ MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
+FIRST_LENGTH = 80  # characters of the first user message that lists carry
 
 T = TypeVar("T")
 
@@ -69,7 +70,8 @@ def _settable(default: Any) -> Any:
 class Conversation:
     """What lists and headings need of a conversation; its messages are read page by page.
 
-    `title` is `None` until somebody sets one. `count` counts the messages that are not deleted. `first`
+    `title` is `None` until somebody sets one. Lists begin with the `pinned` ones, and leave out those that are
+    `archived` unless they are asked for. `count` counts the messages that are not deleted. `first`
     is the beginning of the first user message, `summary` the beginning of the latest message. Lists leave out a draft,
     for which only settings were chosen, until it has a message. What can be set
     stands together: a field that is added there, with a default, is all that the stores need.
@@ -86,14 +88,26 @@ class Conversation:
     project_id: int = _settable(0)
     is_draft: bool = _settable(False)
     metadata: Metadata | None = _settable(None)
+    pinned: bool = _settable(False)
+    archived: bool = _settable(False)
     count: int = 0
     first: str = ""
     summary: str = ""
 
     @property
+    def is_listed(self) -> bool:
+        """Whether lists show it, unless it is a draft whose messages are all hidden again."""
+        return not self.is_draft or self.count > 0
+
+    @property
     def name(self) -> str:
         """The title that was set, else the first characters of the first user message."""
         return self.title or self.first[:NAME_LENGTH]
+
+    @property
+    def first_line(self) -> str:
+        """The first line that says something at the beginning of the first user message."""
+        return self.first.strip().partition("\n")[0].strip()
 
 
 # What `Store.create` and `Store.update` take, with the defaults.
@@ -197,8 +211,8 @@ def result_of(message: Message) -> str | None:
 
 
 def first_of(role: str, content: str) -> str:
-    """Return what a message gives to name its conversation: the start of a user's words."""
-    return content[:NAME_LENGTH] if role == "user" else ""
+    """Return what a message gives to tell its conversation from others: the start of a user's words."""
+    return content[:FIRST_LENGTH] if role == "user" else ""
 
 
 def summary_of(content: str) -> str:

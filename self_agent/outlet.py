@@ -10,13 +10,14 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from self_agent.encoders.base import Framing
 from self_agent.events import Done, Event, Failed
 from self_agent.providers.base import Live, is_readable
 from self_agent.turns.hub import READ, WRITE, Handler, Hub
-from self_agent.turns.turn import Reader, Turn
+from self_agent.turns.turn import Reader
 
 log = logging.getLogger(__name__)
 
@@ -158,10 +159,28 @@ class Body(Outlet):
                 self.send(self._ping)
 
 
-class Follower(Reader):
-    """Sends the events of a turn to an outlet; with `ends`, the end of the reply is that of the answer."""
+class Source(Protocol):
+    """What can be followed: a turn, or the feed of a user. Events are counted; what is below is called under `lock`."""
 
-    def __init__(self, turn: Turn, framing: Framing, outlet: Outlet, *, position: int = 0, ends: bool = True) -> None:
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """What protects the events; it may be taken again by who has it."""
+
+    @property
+    def length(self) -> int:
+        """How many events there have been."""
+
+    def attach(self, reader: Reader, start: int) -> None:
+        """Give a reader the events from the `start`-th on, and then each that comes; takes the lock."""
+
+    def since(self, start: int) -> Sequence[Any]:
+        """Return the events from the `start`-th to the last."""
+
+
+class Follower(Reader):
+    """Sends the events of a turn, or of a feed, to an outlet; with `ends`, the end of a reply is that of the answer."""
+
+    def __init__(self, turn: Source, framing: Framing, outlet: Outlet, *, position: int = 0, ends: bool = True) -> None:
         self._turn = turn
         self._framing = framing
         self._outlet = outlet
@@ -181,7 +200,9 @@ class Follower(Reader):
         if outlet.is_gone:
             return False
         events = self._turn.since(self._position)
-        self._position += len(events)
+        if not events:  # they were sent already
+            return True
+        self._position = self._turn.length
         is_last = isinstance(events[-1], (Done, Failed))
         try:
             data = b"".join(map(self._framing.encode, events))
@@ -194,8 +215,7 @@ class Follower(Reader):
     def catch_up(self) -> None:
         """Send what came while the client was slow."""
         with self._turn.lock:
-            if self._turn.since(self._position):
-                self.take(())
+            self.take(())
 
 
 class Relay(Body):

@@ -7,17 +7,22 @@ way, is out of every folder and without tags: see `storage.shelves`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from core import clock
 from core.errors import InvalidRequest, NotFound
 from self_agent.conversations import Conversations
+from self_agent.events import Change, Tell, unheard
 from self_agent.models import Folder, Shelf, Tag, check_id
 from self_agent.storage.base import Store
+from self_agent.storage.shelves import Marks
+
+__all__ = ["Marks", "Shelves"]
 
 DEFAULT = "default"
 DEFAULT_NAME = "默认收藏夹"
+NO_MARKS = Marks()
 MAX_LENGTH = 500  # characters of a name or a tag
 MAX_FOLDERS = MAX_TAGS = 10_000  # of a user: all of them are shown at once
 
@@ -25,8 +30,10 @@ MAX_FOLDERS = MAX_TAGS = 10_000  # of a user: all of them are shown at once
 class Shelves:
     """The use cases, over one store; `user_id` is who asks, and what is another user's does not exist."""
 
-    def __init__(self, store: Store, conversations: Conversations) -> None:
+    def __init__(self, store: Store, conversations: Conversations, tell: Tell = unheard) -> None:
+        """`tell` is called with each conversation whose folders or tags are others now."""
         self._store = store
+        self._tell = tell
         self._conversations = conversations
         self._began = clock.now()
 
@@ -99,6 +106,10 @@ class Shelves:
         tags = self._store.shelf(user_id).tags
         return [tag for tag in tags if wanted is None or tag.conversation_id == wanted]
 
+    def marks(self, user_id: str) -> Mapping[int, Marks]:
+        """Return the folders and tags of conversations by number; see Store.marks."""
+        return self._store.marks(user_id)
+
     def add_tag(self, user_id: str, conversation_id: str, text: str) -> Tag:
         """Give a conversation a tag, and return it, or the one it has with this text."""
         found = self._conversations.find(user_id, conversation_id)
@@ -141,7 +152,18 @@ class Shelves:
     # --- shelves
 
     def _change(self, user_id: str, change: Callable[[Shelf], Shelf]) -> Shelf:
-        return self._store.change_shelf(user_id, lambda shelf: change(self._complete(shelf)))
+        touched: set[tuple[str, int]] = set()
+
+        def complete_change(shelf: Shelf) -> Shelf:
+            before = self._complete(shelf)
+            after = change(before)
+            touched.update(place[:2] for place in _places(before) ^ _places(after))
+            return after
+
+        shelf = self._store.change_shelf(user_id, complete_change)
+        for conversation_id, number in sorted(touched):
+            self._tell(user_id, Change("changed", conversation_id, number))
+        return shelf
 
     def _change_folder(self, user_id: str, folder_id: str, change: Callable[[Shelf, Folder], Folder]) -> Folder:
         def on_shelf(shelf: Shelf) -> Shelf:
@@ -163,6 +185,12 @@ def complete(shelf: Shelf, created_at: str) -> Shelf:
     if any(folder.id == DEFAULT for folder in shelf.folders):
         return shelf
     return replace(shelf, folders=(Folder(DEFAULT, DEFAULT_NAME, {}, created_at, created_at), *shelf.folders))
+
+
+def _places(shelf: Shelf) -> set[tuple[str, int, str, str]]:
+    """Return where each conversation is: its id and number, and the folder or tag, with what that says."""
+    filed = {(name, n, folder.id, "") for folder in shelf.folders for name, n in folder.conversations.items()}
+    return filed | {(tag.conversation_id, tag.number, tag.id, tag.tag) for tag in shelf.tags}
 
 
 def _folder(shelf: Shelf, folder_id: str) -> Folder:

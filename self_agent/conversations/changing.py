@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from core import clock
-from core.errors import Conflict, InvalidRequest
+from core.errors import AppError, Conflict, InvalidRequest, NotFound
 from self_agent.conversations.finding import Finding, checked, owned
 from self_agent.models import MAX_POSITION, ROLES, Conversation, Message, check_id, check_title, number_of
 
@@ -26,12 +26,13 @@ class Changing(Finding):
         """
         self._check_fields(user_id, fields)
         made_id = check_id(conversation_id) if conversation_id else str(uuid.uuid4())
-        return self._store.create(made_id, user_id, **fields)
+        made = self._store.create(made_id, user_id, **fields)
+        return made if made.is_draft else self._told("created", made)
 
     def update(
         self, user_id: str, conversation_id: str, changes: Mapping[str, Any], *, create: bool = False
     ) -> Conversation:
-        """Set any of `title`, `system_prompt`, `model`, `project_id`.
+        """Set any of `title`, `system_prompt`, `model`, `project_id`, `pinned`, `archived`.
 
         With `create` an unknown conversation is made, which no list shows before its first message.
         """
@@ -40,16 +41,45 @@ class Changing(Finding):
                 return self.create(user_id, conversation_id, is_draft=True, **changes)
         conversation = self.find(user_id, conversation_id)
         self._check_fields(user_id, changes)
-        return self._store.update(conversation_id, **changes) if changes else conversation
+        return self._told("changed", self._store.update(conversation_id, **changes)) if changes else conversation
 
-    def delete(self, user_id: str, conversation_id: str, *, keep: bool = False) -> int:
-        """Delete a conversation, stopping its reply; return how many messages it had. `keep`: see Store.delete."""
+    def delete(self, user_id: str, conversation_id: str, *, keep: bool = True) -> int:
+        """Delete a conversation, stopping its reply; return how many messages it had.
+
+        With `keep` it can be restored as long as KEEP_DELETED_DAYS says.
+        """
         self.stop(user_id, conversation_id)
-        return self._store.delete(conversation_id, keep=keep)
+        found = self.find(user_id, conversation_id)
+        count = self._store.delete(conversation_id, keep=keep and self._keep_deleted_days > 0)
+        self._told("deleted", found)
+        return count
+
+    def delete_all(self, user_id: str) -> int:
+        """Delete all that a user's lists show, archived ones too, each as `delete` does; return how many there were.
+
+        Raises the first error that there was, when all that can be deleted are.
+        """
+        deleted, failure = 0, None
+        for conversation in self._store.conversations(user_id, archived=None).items:
+            try:
+                self.delete(user_id, conversation.id)
+                deleted += 1
+            except NotFound:  # somebody else was faster
+                continue
+            except AppError as error:
+                failure = failure or error
+        if failure:
+            raise failure
+        return deleted
+
+    def restore(self, user_id: str, conversation_id: str) -> Conversation:
+        """Bring back a conversation that was deleted, the newest one with this id; see Store.restore."""
+        since = clock.days_ago(self._keep_deleted_days)
+        return self._told("changed", self._store.restore(user_id, check_id(conversation_id), since=since))
 
     def edit_message(self, user_id: str, message_id: int, content: str) -> Message:
         """Replace the content of a user's message. Raises InvalidRequest for a message of another role."""
-        owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
+        conversation = owned(user_id, self._store.by_number(number_of(message_id)), f"message {message_id}")
         checked(content)
 
         def change(message: Message) -> Message:
@@ -57,28 +87,33 @@ class Changing(Finding):
                 raise InvalidRequest("only messages of role user can be edited")
             return replace(message, content=content, edited_at=clock.now())
 
-        return self._store.edit(message_id, change)
+        after = self._store.edit(message_id, change)
+        self._told("changed", conversation)
+        return after
 
     def delete_messages(self, user_id: str, message_ids: list[int]) -> int:
         """Delete messages of one's own; return how many there were. Unknown ids count for nothing."""
-        for number in {number_of(message_id) for message_id in message_ids}:
-            if conversation := self._store.by_number(number):
-                owned(user_id, conversation, "the message")
-        return self._store.hide(message_ids)
+        found = [self._store.by_number(number) for number in {number_of(message_id) for message_id in message_ids}]
+        touched = [owned(user_id, conversation, "the message") for conversation in found if conversation]
+        count = self._store.hide(message_ids)
+        for conversation in touched if count else ():
+            self._told("changed", conversation)
+        return count
 
     def add(self, user_id: str, conversation_id: str, role: str, content: str, **fields: Any) -> Message:
         """Append a message that is not answered; `fields` are further ones of `Message`."""
         if role not in ROLES:
             raise InvalidRequest(f"role must be one of {', '.join(sorted(ROLES))}")
-        self.find(user_id, conversation_id)
+        before = self.find(user_id, conversation_id)
         [message] = self._store.append(conversation_id, Message(role, checked(content), **fields))
+        self._told("changed" if before.is_listed else "created", before)
         return message
 
     def choose(self, user_id: str, conversation_id: str, message_id: int) -> Conversation:
         """Show the branch through a message, to its newest end. Raises Conflict when the conversation is answering."""
         self._member(user_id, conversation_id, message_id)
         with self._turns.held(conversation_id):
-            return self._store.choose(conversation_id, message_id)
+            return self._told("changed", self._store.choose(conversation_id, message_id))
 
     def fork(self, user_id: str, conversation_id: str, message_id: int, new_id: str | None = None) -> Conversation:
         """Make a new conversation of a message and all before it on its branch.
@@ -91,7 +126,7 @@ class Changing(Finding):
         fields = {name: getattr(source, name) for name in KEPT_BY_FORK}
         made_id = check_id(new_id) if new_id else str(uuid.uuid4())
         copies = [replace(message, parent=None) for message in messages]
-        return self._store.create(made_id, user_id, messages=copies, **fields)
+        return self._told("created", self._store.create(made_id, user_id, messages=copies, **fields))
 
     def stop(self, user_id: str, conversation_id: str) -> bool:
         """Stop the reply that is being generated, keeping what there is; False if there was none."""

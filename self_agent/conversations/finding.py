@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 from core.errors import InvalidRequest, NotFound, NotYours
+from self_agent.events import Change, Tell, unheard
 from self_agent.models import SUMMARY_LENGTH, Conversation, Message, Page, Project, check_id, number_of
 from self_agent.storage.base import Store
 from self_agent.turns.runner import Turns
@@ -21,18 +23,33 @@ class EmptyContent(InvalidRequest):
 class Finding:
     """What only reads; the other use cases stand on it."""
 
-    def __init__(self, store: Store, turns: Turns) -> None:
+    def __init__(self, store: Store, turns: Turns, *, keep_deleted_days: int = 30, tell: Tell = unheard) -> None:
+        """`tell` is called with every change that is made here."""
         self._store = store
         self._turns = turns
+        self._tell = tell
+        self._keep_deleted_days = keep_deleted_days
 
-    def page(self, user_id: str, page: int, size: int) -> Page[Conversation]:
-        """Return a page of a user's conversations, newest update first."""
-        return self._store.conversations(user_id, offset=(page - 1) * size, limit=size)
+    def _told(self, kind: str, conversation: Conversation) -> Conversation:
+        """Tell what happened to a conversation, and return it."""
+        self._tell(conversation.user_id, Change(kind, conversation.id, conversation.number))
+        return conversation
 
-    def all(self, user_id: str, project_id: int | None = None) -> list[Conversation]:
-        """Return all conversations of a user, or those of one project, newest update first."""
+    def page(
+        self, user_id: str, page: int, size: int, *, archived: bool = False, matching: str = ""
+    ) -> Page[Conversation]:
+        """Return a page of a user's conversations, pinned ones first, then newest update first.
+
+        `archived` and `matching`: see Store.conversations.
+        """
+        return self._store.conversations(
+            user_id, archived=archived, matching=matching, offset=(page - 1) * size, limit=size
+        )
+
+    def all(self, user_id: str, project_id: int | None = None, *, archived: bool = False) -> list[Conversation]:
+        """Return all conversations of a user, or those of one project, in the order of `page`."""
         self._check_project(user_id, project_id)
-        return self._store.conversations(user_id, project_id=project_id).items
+        return self._store.conversations(user_id, project_id=project_id, archived=archived).items
 
     def find(self, user_id: str, conversation_id: str) -> Conversation:
         """Return a conversation."""
@@ -111,6 +128,12 @@ class Finding:
         return self._turns.current(self.find(user_id, conversation_id).id)
 
     # --- projects
+
+    def project_names(self, user_id: str, found: Iterable[Conversation]) -> dict[int, str]:
+        """Return the names of the user's projects that conversations are in, by id."""
+        ids = {conversation.project_id for conversation in found} - {0}
+        projects = (self._store.project(project_id) for project_id in ids)
+        return {project.id: project.name for project in projects if project and project.user_id == user_id}
 
     def projects(self, user_id: str) -> list[Project]:
         """Return a user's projects, oldest first."""

@@ -150,12 +150,14 @@ class Responding(Talking):
 
     def add_all(self, user_id: str, conversation_id: str, messages: Sequence[Message]) -> list[Message]:
         """Append messages that are not answered, all of them or none."""
-        self.find(user_id, conversation_id)
-        return self._store.append(conversation_id, *messages)
+        conversation = self.find(user_id, conversation_id)
+        added = self._store.append(conversation_id, *messages)
+        self._told("changed", conversation)
+        return added
 
     def change_message(self, user_id: str, message_id: int, change: Callable[[Message], Message | None]) -> None:
         """Put what `change` makes of a message in its place; None: it is deleted."""
-        self.message(user_id, message_id)
+        conversation, _ = self.message(user_id, message_id)
         gone = False
 
         def changed(message: Message) -> Message:
@@ -167,3 +169,4 @@ class Responding(Talking):
         self._store.edit(message_id, changed)
         if gone:
             self._store.hide([message_id])
+        self._told("changed", conversation)

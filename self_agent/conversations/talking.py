@@ -9,7 +9,7 @@ from typing import Any
 from core.errors import InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.conversations.finding import Finding, checked, owned
-from self_agent.events import Chunk
+from self_agent.events import Chunk, Tell, unheard
 from self_agent.models import Conversation, Message, check_id, number_of
 from self_agent.providers.base import Cancellation, Completion, Provider
 from self_agent.providers.default import DefaultModel
@@ -23,9 +23,17 @@ class Talking(Finding):
     """What asks the model."""
 
     def __init__(
-        self, store: Store, turns: Turns, provider: Provider, *, system_prompt: str = "", context_tokens: int = 0
+        self,
+        store: Store,
+        turns: Turns,
+        provider: Provider,
+        *,
+        system_prompt: str = "",
+        context_tokens: int = 0,
+        keep_deleted_days: int = 30,
+        tell: Tell = unheard,
     ) -> None:
-        super().__init__(store, turns)
+        super().__init__(store, turns, keep_deleted_days=keep_deleted_days, tell=tell)
         self._provider = provider
         self._default_model = DefaultModel(provider)
         self._system_prompt = system_prompt

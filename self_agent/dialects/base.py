@@ -10,7 +10,7 @@ from flask import Blueprint, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from core.errors import AppError
-from self_agent import streams
+from self_agent import listening, streams
 from self_agent.conversations import Conversations
 from self_agent.encoders.base import Framing
 from self_agent.models import Message
@@ -71,6 +71,12 @@ def finished(turn: Turn) -> Message | None:
 def event_stream(turn: Turn, framing: Framing) -> Stream:
     """Answer with a reply as it comes. Raises the AppError of one that failed before there was anything to show."""
     return streams.event_stream(hub(), request, turn, framing)
+
+
+def live_list(after: str) -> Stream:
+    """Answer with what happens to the chats of the user who asks, behind the event `after`."""
+    feed = current_app.extensions["self_agent"].feed
+    return listening.listened(hub(), request, feed, user(), after, g.expires)
 
 
 def relayed(body: Iterable[bytes]) -> Iterator[bytes]:

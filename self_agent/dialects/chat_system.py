@@ -108,7 +108,7 @@ def history(session_id: str) -> Json[Success[History]]:
 def delete(session_id: str) -> Json[Success[Deleted]]:
     """Delete a session and its messages for good."""
     with _in_the_documents_words("无权限删除该会话"):
-        count = conversations.delete(user(), session_id)
+        count = conversations.delete(user(), session_id, keep=False)
     return _success("删除成功", {"success": True, "deleted_session_id": session_id, "deleted_messages_count": count})
 
 

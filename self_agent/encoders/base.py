@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from self_agent.events import Event, Failed
+from self_agent.events import Failed
 
 LIVE = {
     "Cache-Control": "no-cache",
@@ -23,7 +24,7 @@ class Framing:
     """
 
     content_type: str
-    encode: Callable[[Event], bytes]
+    encode: Callable[[Any], bytes]  # of an `Event`, or of a `Change` where those are framed
     ping: bytes = b""
 
     @property
@@ -31,6 +32,6 @@ class Framing:
         """The headers of an answer in this framing."""
         return {"Content-Type": self.content_type, **LIVE}
 
-    def is_cut_off(self, event: Event) -> bool:
+    def is_cut_off(self, event: Any) -> bool:
         """Say whether this is a failure without bytes."""
         return isinstance(event, Failed) and not self.encode(event)

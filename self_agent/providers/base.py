@@ -127,6 +127,8 @@ class Provider(ABC):
     name: str  # for the banner, logs and /healthz
     context_tokens: int  # how much history and reply fit together
     system_prompt: str = ""  # instructions for a conversation that has none
+    follows_instructions = True  # can be asked for a title
+    has_room = True  # a question beside the users' own holds none of theirs up
 
     @abstractmethod
     def stream(

@@ -31,6 +31,7 @@ class Echo(Provider):
     """
 
     name = "echo"
+    follows_instructions = False  # what it says back is no title
 
     def __init__(
         self, *, delay: float = 0.0, script: Sequence[Step] | None = None, context_tokens: int = 32768

@@ -25,12 +25,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
-from core import clock
 from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project, Shelf
+from self_agent.storage.shelves import Marks
 
 CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
 
@@ -38,6 +37,7 @@ CUT_OFF = "the server stopped before the reply was finished"  # the `error` of s
 NO_CONVERSATION = "There is no such conversation."  # also of another user's
 NO_MESSAGE = "There is no such message."
 NO_PROJECT = "There is no such project."
+NOT_DELETED = "There is nothing to restore: no conversation with this id was deleted lately."
 TAKEN = "A conversation with this id exists already."
 FULL = f"The conversation is full: it holds {MAX_POSITION:,} messages at most."
 CLOSED = "The store is closed: the server is stopping."
@@ -52,13 +52,6 @@ class Begun(NamedTuple):
     conversation: Conversation
     question: Message
     reply_id: int
-
-
-def unkept(user_id: str, conversation_id: str, question: Message) -> Begun:
-    """Return what `Store.begin` would, where nothing is to be stored: under ids that no message has."""
-    now = clock.now()
-    conversation = Conversation(conversation_id, 0, user_id, now, now)
-    return Begun(conversation, replace(question, id=1, timestamp=now), 2)
 
 
 class Store(ABC):
@@ -99,24 +92,51 @@ class Store(ABC):
 
     @abstractmethod
     def conversations(
-        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+        self,
+        user_id: str,
+        *,
+        project_id: int | None = None,
+        archived: bool | None = False,
+        matching: str = "",
+        offset: int = 0,
+        limit: int | None = None,
     ) -> Page[Conversation]:
-        """Return a user's conversations, newest update first, optionally of one project; limit None is all.
+        """Return a user's conversations, the pinned ones first, then newest update first; limit None is all.
 
-        One with `is_draft` is left out until it gets its first message, and stays when that is hidden later.
+        `project_id` and `archived` choose those that have this value, None takes any; `matching` those that have this
+        text in their title or in the beginning of their first user message, in letters of any case and width. One with
+        `is_draft` is left out until it gets its first message, and stays when that is hidden later.
         """
 
     @abstractmethod
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
-        """Set any of `models.SETTABLE`; `updated_at` becomes now. A project that was deleted is none."""
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
+        """Set any of `models.SETTABLE`; `updated_at` becomes now, unless `moves` is False.
+
+        A project that was deleted is none. Where the conversation has another value than `expect` says in any of its
+        fields, nothing changes. Returns it as it is afterwards, either way.
+        """
 
     @abstractmethod
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         """Remove a conversation and return how many messages it showed.
 
-        With `keep` its row stays in the store, marked `is_deleted`; it is not shown again either way, and
-        its id is free for a new conversation.
+        Its id is free for a new conversation. With `keep` its row stays in the store, marked `is_deleted`, and is not
+        shown until `restore` brings it back.
         """
+
+    @abstractmethod
+    def restore(self, user_id: str, conversation_id: str, *, since: str = "") -> Conversation:
+        """Bring back a user's conversation that was deleted with `keep`, of several with this id the newest one.
+
+        It is as it was: its number, the ids of its messages, its times, its place in folders and its tags. Raises
+        NotFound when there is none that was deleted at `since` or later, Conflict when its id is taken meanwhile.
+        """
+
+    @abstractmethod
+    def sweep(self, before: str) -> int:
+        """Remove for good what was deleted with `keep` before a time; return how many that were."""
 
     # --- messages
 
@@ -252,11 +272,18 @@ class Store(ABC):
         """Return a user's folders and tags, without conversations that are gone or are not the user's."""
 
     @abstractmethod
+    def marks(self, user_id: str) -> Mapping[int, Marks]:
+        """Return the folders and tags of each of a user's conversations that has any, by number.
+
+        It is made once for each change of the shelf, and may name conversations that are gone.
+        """
+
+    @abstractmethod
     def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
         """Put what `change` makes of a user's folders and tags in their place, and return it.
 
         No other change comes between. What `change` raises is passed on, and nothing has changed; it must not call
-        the store.
+        the store. What can be restored keeps the place that it has there, though neither `change` nor anybody sees it.
         """
 
     # --- the store itself

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from core import clock
 from core.errors import NotFound, StorageError
-from self_agent.models import MAX_NUMBER, MAX_POSITION, SETTABLE, Message, id_at, number_of
+from self_agent.models import MAX_NUMBER, MAX_POSITION, SETTABLE, Conversation, Message, id_at, number_of
 from self_agent.storage.base import FULL, NO_PROJECT, Change
 
 REQUIRED = ("id", "role", "content", "timestamp")  # what every row has, in this order
@@ -42,6 +42,11 @@ _OPTIONAL = tuple(name for name in _KINDS if name not in REQUIRED)
 _FACTORIES = {item.name: item.default_factory for item in fields(Message) if item.default_factory is not MISSING}
 _optional_of = attrgetter(*_OPTIONAL)
 _DEFAULTS = _optional_of(Message("", ""))
+
+
+def is_as_expected(conversation: Conversation, expect: Mapping[str, Any] | None) -> bool:
+    """Say whether a conversation has these values in these of its fields."""
+    return not expect or all(getattr(conversation, name) == value for name, value in expect.items())
 
 
 def row_of(message: Message, message_id: int, timestamp: str) -> dict[str, Any]:

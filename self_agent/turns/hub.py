@@ -92,6 +92,11 @@ class Hub:
         except RuntimeError as error:  # no new thread: what was submitted waits for one of those there are
             log.warning("the hub gets no more threads: %s", error)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been told to end: a handler that is added now is not told so any more."""
+        return self._is_closed
+
     def close(self, seconds: float = 0.0) -> None:
         """End when the last handler has; wait for that for some seconds at most."""
         self._is_closed = True

@@ -17,10 +17,11 @@ from typing import Any
 
 from core import clock
 from core.errors import AppError, ModelUnavailable, NotFound, UpstreamError
-from self_agent.events import Chunk, Done, Failed
-from self_agent.models import Conversation, Message
+from self_agent.events import Change, Chunk, Done, Failed, Tell, unheard
+from self_agent.models import Conversation, Message, number_of
 from self_agent.providers.base import Cancellation, Live
-from self_agent.storage.base import NO_CONVERSATION, Begun, Store, unkept
+from self_agent.storage.base import NO_CONVERSATION, Begun, Store
+from self_agent.turns import unkept
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.queues import Queues, stopping
@@ -39,11 +40,14 @@ STOPPED_BY_SERVER = "the server was stopped before the reply was finished"
 class Turns:
     """All turns that are running or waiting to run."""
 
-    def __init__(self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf) -> None:
-        """`most` is how many bytes a reply may have."""
+    def __init__(
+        self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf, tell: Tell = unheard
+    ) -> None:
+        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended."""
         self.hub = Hub()
         self._store = store
         self._most = most
+        self._tell = tell
         self.queues = Queues()
         self.current, self.answering = self.queues.current, self.queues.answering
         self.listen, self.held = self.queues.listen, self.queues.held
@@ -158,7 +162,13 @@ class Turns:
 
     def _begun(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
         if not turn.is_kept:
-            return unkept(turn.user_id, turn.conversation_id, turn.question)
+            return unkept.begun(turn)
+        there = self._store.get(turn.conversation_id)
+        begun = self._stored(turn, new, before)
+        self._announce(turn, begun, is_new=there is None or not there.is_listed)
+        return begun
+
+    def _stored(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
         if not turn.question.id:
             return self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
         turn.reply = replace(turn.reply, parent=turn.question.id)
@@ -185,6 +195,18 @@ class Turns:
             is_long = turn.room < 0
             self._end(turn, _presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
         _let_go(answer)
+
+    def _announce(self, turn: Turn, begun: Begun, *, is_new: bool) -> None:
+        """Tell that a turn answers, unless it was stopped already: what is told has an end that is told."""
+        with turn.lock:
+            if is_new:
+                self._told("created", turn, begun.question)
+            if not turn.is_claimed:
+                turn.is_announced = True
+                self._told("answering", turn, begun.question)
+
+    def _told(self, kind: str, turn: Turn, question: Message) -> None:
+        self._tell(turn.user_id, Change(kind, turn.conversation_id, number_of(question.id)))
 
     # --- the end, in whichever thread claimed it
 
@@ -228,6 +250,8 @@ class Turns:
     def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
         """Publish the last event of a turn, and let the next one of its conversation begin."""
         following = self.queues.leave(turn)
+        if turn.is_announced:
+            self._told("answered", turn, turn.question)
         turn.end(last)
         if following:
             turn, begin = following

@@ -52,6 +52,7 @@ class Turn:
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
         self.is_claimed = False  # no further chunk is taken
+        self.is_announced = False  # others were told that it answers
         self.is_over = False  # the last event is out
         self._events: list[Event] = []
         self._readers: list[Reader] = []
@@ -95,6 +96,11 @@ class Turn:
         with self.lock:
             if reader in self._readers:
                 self._readers.remove(reader)
+
+    @property
+    def length(self) -> int:
+        """How many events there are."""
+        return len(self._events)
 
     def since(self, start: int) -> Sequence[Event]:
         """Return the events from the `start`-th on; the caller holds the lock."""

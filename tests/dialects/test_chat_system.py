@@ -241,7 +241,7 @@ def test_stopped_reply_ends_normally(make_app: MakeApp, text: str) -> None:
 def until_replied(app: Flask, text: str) -> None:
     """Wait until the model has said so much in the session that is answered now."""
     deadline = time.monotonic() + 10
-    while not (turn := parts_of(app).turns.current("a")) or turn.text()[0] != text:
+    while not (turn := parts_of(app).turns.current("a")) or not turn.question.id or turn.text()[0] != text:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

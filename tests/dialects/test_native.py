@@ -34,7 +34,7 @@ WAY = Way(
     delete=lambda c, cid: c.ask("DELETE", f"{NATIVE}/{cid}"),
     title=lambda c, cid: c.ask("GET", f"{NATIVE}/{cid}")["data"]["name"],
     rename=lambda c, cid, name: c.ask("PATCH", f"{NATIVE}/{cid}", {"name": name}),
-    fields={"tag": "hello", "parent": None},
+    fields={"tag": "hello", "parent": None, "pinned": True, "archived": False},
     empty=frozenset({f"{NATIVE}/<conversation_id>"}),
 )
 

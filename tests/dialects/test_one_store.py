@@ -34,3 +34,33 @@ def test_made_by_one_used_by_other(make_app: MakeApp, maker: str, other: str) ->
             way.listed is not None for way in WAYS.values()
         )
         assert parts_of(client.app).store.get(cid) is None
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.delete])
+def test_deletions_can_be_undone(make_app: MakeApp, name: str) -> None:
+    """Through whichever dialect, but for chat_system, whose document says "for good"."""
+    client = Client(make_app())
+    way = WAYS[name]
+    assert way.delete
+    cid = way.create(client)
+    way.delete(client, cid)
+    answer = client.http.post(f"/api/v1/conversations/{cid}/restore")
+    assert answer.status_code == (404 if name == "chat_system" else 200)
+    assert (parts_of(client.app).store.get(cid) is None) == (name == "chat_system")
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.listed])
+def test_lists_agree(make_app: MakeApp, name: str) -> None:
+    """Pinned first, archived left out, in every dialect's list."""
+    client = Client(make_app())
+    way = WAYS[name]
+    assert way.listed
+    store = parts_of(client.app).store
+    made = [way.create(client)]
+    for other in ("b", "c"):
+        store.create(other, "local")
+        made.append(other)
+    store.update(made[0], pinned=True)
+    store.update("c", archived=True)
+    store.update("b", title="newest")
+    assert way.listed(client) == [made[0], "b"]

@@ -27,10 +27,10 @@ def test_late_update_finds_its_place() -> None:
     catalog = Catalog()
     entries = [entry(name, n, f"{n}") for n, name in enumerate("abcd", 1)]
     catalog.load({found.number: found for found in reversed(entries)})
-    assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "c", "b", "a"]
+    assert [c.id for c in catalog.page("u", False, None, 0, None).items] == ["d", "c", "b", "a"]
     catalog.update(entries[0], {}, updated_at="2")
     catalog.update(entries[1], {}, updated_at="35")
-    assert [c.id for c in catalog.page("u", None, 0, None).items] == ["d", "b", "c", "a"]
+    assert [c.id for c in catalog.page("u", False, None, 0, None).items] == ["d", "b", "c", "a"]
 
 
 def test_numbers_run_out_clearly() -> None:

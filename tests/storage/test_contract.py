@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 
 from core.errors import Conflict, NotFound, NotYours, StorageError
-from self_agent.models import MAX_POSITION, NAME_LENGTH, SUMMARY_LENGTH, Folder, Message, Shelf, Tag, number_of
+from self_agent.models import (
+    FIRST_LENGTH,
+    MAX_POSITION,
+    NAME_LENGTH,
+    SUMMARY_LENGTH,
+    Folder,
+    Message,
+    Shelf,
+    Tag,
+    number_of,
+)
 from self_agent.storage.base import Store
 from tests.storage.samples import full_message, said, settable
 
@@ -119,10 +129,10 @@ def test_append_of_nothing(store: Store) -> None:
 def test_heading_follows_its_messages(store: Store) -> None:
     """Count, first words, summary and time of update follow what was appended."""
     made = store.create("c", "u")
-    store.append("c", Message("system", "s"), user("x" * 50), Message("assistant", "y" * 500))
+    store.append("c", Message("system", "s"), user("x" * 100), Message("assistant", "y" * 500))
     found = store.get("c")
     assert found
-    assert (found.count, found.first, found.summary) == (3, "x" * NAME_LENGTH, "y" * SUMMARY_LENGTH)
+    assert (found.count, found.first, found.summary) == (3, "x" * FIRST_LENGTH, "y" * SUMMARY_LENGTH)
     assert found.name == "x" * NAME_LENGTH
     assert found.updated_at > made.updated_at
 
@@ -177,7 +187,7 @@ def test_edit_replaces_content(store: Store) -> None:
     store.edit(stored[2].id, said("last"))
     found = store.get("c")
     assert found
-    assert (found.first, found.summary) == ("longer tha", "last")
+    assert (found.first, found.summary) == ("longer than it was before", "last")
 
 
 def test_refused_edit_changes_nothing(store: Store) -> None:
@@ -276,6 +286,18 @@ def test_draft_waits_for_its_message(store: Store) -> None:
     store.delete("listed")
     store.delete("c")
     assert store.conversations("u").total == 0
+
+
+def test_update_may_leave_place_in_lists(store: Store) -> None:
+    """With `moves` False a conversation is another, but no newer than it was."""
+    for name in ("old", "new"):
+        store.create(name, "u")
+    before = store.get("old")
+    assert before is not None
+    changed = store.update("old", moves=False, expect={"title": None, "number": before.number}, title="named")
+    assert (changed.title, changed.updated_at) == ("named", before.updated_at)
+    assert store.update("old", expect={"title": None}, title="again") == store.get("old") == changed
+    assert [found.id for found in store.conversations("u").items] == ["new", "old"]
 
 
 def test_update_sets_fields(store: Store) -> None:

@@ -15,7 +15,7 @@ from tests.serving import ROOT
 LINES = {  # what is added, by the line that it stands behind
     "    is_deleted: bool = False\n": "    marks: list[Any] = field(default_factory=list)\n    stars: int = 3\n",
     "    project_id: int = _settable(0)\n": (
-        "    pinned: bool = _settable(False)\n    tags: tuple[str, ...] = _settable(())\n"
+        "    starred: bool = _settable(False)\n    tags: tuple[str, ...] = _settable(())\n"
     ),
 }
 LOOK = """
@@ -24,7 +24,7 @@ from pathlib import Path
 from self_agent.storage.json_files import JsonFileStore
 store = JsonFileStore(Path(sys.argv[1]))
 found, messages = store.get("c"), store.messages("c")
-assert (found.title, found.pinned, found.tags) == ("t", False, ()), found
+assert (found.title, found.starred, found.tags) == ("t", False, ()), found
 assert [(m.content, m.marks, m.stars) for m in messages] == [("x", [], 3), ("y", [], 3)], messages
 assert messages[0].marks is not messages[1].marks
 store.close()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-from core import files
+from core import clock, files
 from self_agent.models import LOCAL_USER, Folder, Message, Shelf, Tag
 from self_agent.storage.base import CUT_OFF, Store
 from self_agent.storage.json_files import JsonFileStore
@@ -130,6 +130,17 @@ class Session:
         path = self.folder / "conversations" / "c.json"
         files.replace_file(path, [json.dumps(json.loads(path.read_bytes()), indent=2).encode()])
 
+    def delete_two(self) -> None:
+        """Have something to restore, and to sweep away."""
+        for name in "de":
+            self.store.delete(name, keep=True)
+
+    def indent_deleted(self) -> None:
+        """Have something to restore that somebody has edited."""
+        self.delete_two()
+        path = self.folder / "deleted" / "d~2.json"
+        files.replace_file(path, [json.dumps(json.loads(path.read_bytes()), indent=2).encode()])
+
     def put_old(self) -> None:
         """Put a document of an older version there while the store is closed."""
         self.store.close()
@@ -165,6 +176,9 @@ STORIES: dict[str, tuple[Step, Step]] = {  # what happened before, and what the 
     "empty shelf": (Session.nothing, Session.empty),
     "delete": (Session.nothing, lambda s: s.store.delete("e")),
     "delete softly": (Session.nothing, lambda s: s.store.delete("e", keep=True)),
+    "restore": (Session.delete_two, lambda s: s.store.restore(LOCAL_USER, "d")),
+    "restore edited": (Session.indent_deleted, lambda s: s.store.restore(LOCAL_USER, "d")),
+    "sweep": (Session.delete_two, lambda s: s.store.sweep(clock.now())),
     "checkpoint": (Session.nothing, Session.checkpoint),
     "finish": (Session.nothing, Session.finish),
     "recover": (Session.checkpoint, Session.reopen),
@@ -182,6 +196,8 @@ class Story:
             session = Session(folder)
             before = view(session.store)
             prepare(session)
+            if prepare in (Session.delete_two, Session.indent_deleted):
+                before = {name: shown for name, shown in before.items() if name not in "de"}
             self.begin = len(recorder.log)
             act(session)
             self.log: list[Event] = list(recorder.log)

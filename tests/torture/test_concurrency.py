@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from core import clock
 from core.errors import Conflict, NotFound
 from self_agent.models import Conversation, Folder, Message, Shelf, Tag, number_of
 from self_agent.storage.base import Store
@@ -119,7 +120,7 @@ def test_one_creation_wins(store: JsonFileStore) -> None:
 def shown(found: Conversation) -> tuple[Any, ...]:
     """Return all of a conversation but its times."""
     return (found.id, found.number, found.user_id, found.title, found.system_prompt, found.model, found.project_id,
-            found.count, found.name, found.summary)  # fmt: skip
+            found.pinned, found.archived, found.count, found.name, found.first, found.summary)  # fmt: skip
 
 
 def essence(message: Message) -> tuple[Any, ...]:
@@ -222,13 +223,35 @@ class BothStores(RuleBasedStateMachine):
     def hide(self, picks: list[int]) -> None:
         self.both(lambda s: s.hide([self.picked(pick) for pick in picks]))
 
-    @rule(name=NAMES, title=st.none() | TEXTS, model=st.none() | TEXTS)
-    def update(self, name: str, title: str | None, model: str | None) -> None:
-        self.both(lambda s: shown(s.update(name, title=title, model=model)))
+    @rule(name=NAMES, title=st.none() | TEXTS, model=st.none() | TEXTS, flags=st.tuples(st.booleans(), st.booleans()))
+    def update(self, name: str, title: str | None, model: str | None, flags: tuple[bool, bool]) -> None:
+        pinned, archived = flags
+        self.both(lambda s: shown(s.update(name, title=title, model=model, pinned=pinned, archived=archived)))
+
+    @rule(name=NAMES, expected=st.none() | TEXTS)
+    def update_as_expected(self, name: str, expected: str | None) -> None:
+        self.both(lambda s: shown(s.update(name, expect={"title": expected}, title="as expected")))
 
     @rule(name=NAMES, keep=st.booleans())
     def delete(self, name: str, keep: bool) -> None:
         self.both(lambda s: s.delete(name, keep=keep))
+
+    @rule(name=NAMES, user_id=st.sampled_from("uuuv"))
+    def restore(self, name: str, user_id: str) -> None:
+        self.both(lambda s: shown(s.restore(user_id, name)))
+
+    @rule(early=st.booleans())
+    def sweep(self, early: bool) -> None:
+        before = "2025-04-30T10:00:00.000000Z" if early else clock.now()
+        self.both(lambda s: s.sweep(before))
+
+    @rule(words=TEXTS, archived=st.none() | st.booleans(), limit=st.integers(0, 3))
+    def search(self, words: str, archived: bool | None, limit: int) -> None:
+        def found(store: Store) -> Any:
+            page = store.conversations("u", matching=words[:5], archived=archived, limit=limit)
+            return [shown(each) for each in page.items], page.total
+
+        self.both(found)
 
     @rule(name=NAMES, folder_id=st.sampled_from("fg"))
     def shelve(self, name: str, folder_id: str) -> None:
@@ -266,7 +289,7 @@ class BothStores(RuleBasedStateMachine):
         if not with_catalog:
             (self.folder / "catalog.json").unlink(missing_ok=True)
         self.json = JsonFileStore(self.folder)
-        for found in self.memory.conversations("u").items:
+        for found in self.memory.conversations("u", archived=None).items:
             ids = [self.json.reserve(found.id), self.memory.reserve(found.id)]
             while ids[0] != ids[1]:  # without its snapshot a store leaves a gap behind a question, for its reply
                 behind = ids.index(min(ids))
@@ -274,7 +297,7 @@ class BothStores(RuleBasedStateMachine):
 
     @invariant()
     def agree(self) -> None:
-        page = self.both(lambda s: [shown(found) for found in s.conversations("u").items])
+        page = self.both(lambda s: [shown(found) for found in s.conversations("u", archived=None).items])
         for name, number, *_ in page:
             messages = self.both(lambda s, name=name: [essence(m) for m in s.messages(name)])
             assert all(number_of(message[0]) == number for message in messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from tests.torture.stories import STORIES, Careless, Story, through, view
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no call that syncs a folder")
 
 AFTER_RESTART = [
-    "edit", "rename", "create", "begin anew", "delete", "delete softly", "shelve", "repair", "take in old",
+    "edit", "rename", "create", "begin anew", "delete", "delete softly", "restore", "sweep", "shelve", "repair",
+    "take in old",
 ]  # fmt: skip
 FRESH = 3  # the highest number that a Session gave: it must not be given again
 
@@ -94,6 +96,9 @@ def look(image: Image, folder: Path) -> dict[str, object]:
         ids = [message[0] for _, messages in found.values() for message in messages]
         for path in (folder / "conversations").iterdir():
             json.loads(path.read_bytes())
+        documents = [*folder.glob("conversations/*.json"), *folder.glob("deleted/*.json")]
+        places = Counter(json.loads(path.read_bytes())["number"] for path in documents)
+        assert set(places.values()) <= {1}, f"in two places: {places}"
         for cid, (_, messages) in found.items():
             [next_one] = store.append(cid, Message("user", "next"))
             assert next_one.id > max([0, *(message[0] for message in messages)])

@@ -71,7 +71,7 @@ def soft_delete_session(db: Conversations, session_id: str) -> bool:
     """Hide a session, stopping its reply; False if there is none."""
     owner = db.owner(session_id)
     if owner:
-        db.delete(owner, session_id, keep=True)
+        db.delete(owner, session_id)
     return owner is not None
 
 

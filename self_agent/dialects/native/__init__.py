@@ -7,7 +7,7 @@ from typing import Any
 from core import errors
 from core.errors import AppError
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.native import branches, shelves, talking
+from self_agent.dialects.native import branches, feed, shelves, talking
 from self_agent.dialects.native.conversations import MODELS, ROOT, blueprint
 
 __all__ = ["DIALECT", "branches", "talking"]
@@ -18,5 +18,6 @@ def _error_body(error: AppError) -> tuple[Any, int]:
 
 
 blueprint.register_blueprint(shelves.blueprint)
+blueprint.register_blueprint(feed.blueprint)
 
-DIALECT = Dialect("self_agent", (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS), blueprint, _error_body)
+DIALECT = Dialect("self_agent", (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS, feed.EVENTS), blueprint, _error_body)

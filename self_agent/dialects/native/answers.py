@@ -80,12 +80,33 @@ class Heading(TypedDict):
     updated_at: Time | None
 
 
-class Detail(Heading):
-    """A conversation and a page of its messages."""
+class Named(TypedDict):
+    """A project."""
 
-    messages: list[Shown]
-    meta: Meta
-    config: Config
+    id: int
+    name: str
+
+
+class Tagged(TypedDict):
+    """A tag of a conversation."""
+
+    id: str
+    tag: str
+
+
+class FullHeading(Heading):
+    """All that a list shows of a conversation; `first_line` is what its first user message begins with."""
+
+    title: str | None
+    first_line: str
+    count: int
+    model: str | None
+    project: Named | None
+    folders: list[str]
+    tags: list[Tagged]
+    pinned: bool
+    archived: bool
+    answering: bool
 
 
 class Rest(TypedDict):
@@ -96,12 +117,27 @@ class Rest(TypedDict):
     has_more: bool
 
 
-class FullDetail(Heading):
+class FullDetail(FullHeading):
     """A conversation and its latest messages, or those before one of them."""
 
     system_prompt: str | None
     messages: list[Full]
     meta: Rest
+    config: Config
+
+
+class Headings(TypedDict):
+    """A page of the conversations."""
+
+    data: list[FullHeading]
+    meta: Meta
+
+
+class Detail(Heading):
+    """A conversation and a page of its messages."""
+
+    messages: list[Shown]
+    meta: Meta
     config: Config
 
 
@@ -119,7 +155,7 @@ class CutOff(Sent):
     incomplete: bool
 
 
-class Changed(Heading):
+class Changed(FullHeading):
     """A conversation, with what can be set."""
 
     system_prompt: str | None
@@ -130,6 +166,12 @@ class Deleted(TypedDict):
     """That it has been deleted."""
 
     success: bool
+
+
+class AllDeleted(Deleted):
+    """How many have been deleted."""
+
+    deleted: int
 
 
 class Stopped(TypedDict):

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from core.web import Json, json_response
 from self_agent.dialects.base import conversations, user
-from self_agent.dialects.native.answers import Data, Heading
+from self_agent.dialects.native.answers import Data, FullHeading
 from self_agent.dialects.native.conversations import ROOT, blueprint
-from self_agent.dialects.native.rendering import heading
+from self_agent.dialects.native.rendering import full_heading
 from self_agent.models import MAX_ID
 from self_agent.openapi import Body, spec
 
@@ -28,14 +28,14 @@ class ForkBody(Body):
 
 @blueprint.post(ROOT + "/<conversation_id>/choose")
 @spec.validate(tags=["self_agent"])
-def choose(conversation_id: str, json: ChooseBody) -> Json[Data[Heading]]:
+def choose(conversation_id: str, json: ChooseBody) -> Json[Data[FullHeading]]:
     """Show the branch through a message, to its newest end."""
-    return json_response({"data": heading(conversations.choose(user(), conversation_id, json.message_id))})
+    return json_response({"data": full_heading(conversations.choose(user(), conversation_id, json.message_id))})
 
 
 @blueprint.post(ROOT + "/<conversation_id>/fork")
 @spec.validate(tags=["self_agent"])
-def fork(conversation_id: str, json: ForkBody) -> Json[Data[Heading]]:
+def fork(conversation_id: str, json: ForkBody) -> Json[Data[FullHeading]]:
     """Make a new conversation of a message and all that come before it on its branch."""
     made = conversations.fork(user(), conversation_id, json.message_id, json.conversation_id)
-    return json_response({"data": heading(made)})
+    return json_response({"data": full_heading(made)})

@@ -7,19 +7,45 @@ from typing import Literal
 from flask import Blueprint
 from pydantic import Field
 
-from core.errors import NotFound
+from core.errors import InvalidRequest, NotFound
 from core.web import Json, json_response
 from self_agent.dialects.base import conversations, user
-from self_agent.dialects.native.answers import Changed, Config, Data, Deleted, Detail, FullDetail, Ids, Meta
-from self_agent.dialects.native.rendering import full, heading, shown
+from self_agent.dialects.native.answers import (
+    AllDeleted,
+    Changed,
+    Config,
+    Data,
+    Deleted,
+    Detail,
+    FullDetail,
+    FullHeading,
+    Headings,
+    Ids,
+    Meta,
+)
+from self_agent.dialects.native.rendering import full, full_heading, full_headings, heading, shown
 from self_agent.document import Asks
-from self_agent.models import MAX_ID, check_id
+from self_agent.models import MAX_ID, MAX_TITLE, check_id
 from self_agent.openapi import MAX_PAGE, Body, Paging, Query, spec
 
 ROOT = "/api/v1/conversations"
 MODELS = "/api/v1/models"
 
 blueprint = Blueprint("self_agent", __name__)  # of the whole dialect
+
+
+class ListQuery(Paging):
+    """A page of a list: which conversations, and what of them."""
+
+    view: Literal["ids", "headings"] = "ids"
+    q: str = Field("", max_length=MAX_TITLE)
+    archived: bool = False
+
+
+class DeleteQuery(Query):
+    """That all are meant."""
+
+    all: str = Field("", examples=["true"])
 
 
 class DetailQuery(Query):
@@ -37,6 +63,8 @@ class ChangeBody(Body):
     name: str | None = Field(None, examples=["A walk"])
     system_prompt: str | None = None
     model: str | None = None
+    pinned: bool | None = False
+    archived: bool | None = False
 
 
 class ConfigBody(Body):
@@ -50,10 +78,12 @@ class ConfigBody(Body):
 
 @blueprint.get(ROOT + "/")
 @spec.validate(tags=["self_agent"])
-def list_ids(query: Paging) -> Json[Ids]:
-    """List the ids of the conversations, newest first."""
-    page = conversations.page(user(), query.page, query.size)
+def list_ids(query: ListQuery) -> Json[Ids | Headings]:
+    """List the ids of the conversations, or all that a list shows of them: pinned ones first, then newest first."""
+    page = conversations.page(user(), query.page, query.size, archived=query.archived, matching=query.q)
     meta: Meta = {"page": query.page, "size": query.size, "total": page.total}
+    if query.view == "headings":
+        return json_response({"data": full_headings(page.items), "meta": meta})
     return json_response({"data": [conversation.id for conversation in page.items], "meta": meta})
 
 
@@ -88,15 +118,33 @@ def delete(conversation_id: str) -> Json[Data[Deleted]]:
     return json_response({"data": {"success": True}})
 
 
+@blueprint.delete(ROOT + "/")
+@spec.validate(tags=["self_agent"])
+def delete_all(query: DeleteQuery) -> Json[Data[AllDeleted]]:
+    """Delete all conversations, archived ones too; each can be restored."""
+    if query.all != "true":
+        raise InvalidRequest("no conversation is named: to delete all of them, say all=true")
+    return json_response({"data": {"success": True, "deleted": conversations.delete_all(user())}})
+
+
+@blueprint.post(ROOT + "/<conversation_id>/restore")
+@spec.validate(tags=["self_agent"])
+def restore(conversation_id: str) -> Json[Data[FullHeading]]:
+    """Bring back a conversation that was deleted, as it was; 409 when another has its id by now."""
+    return json_response({"data": full_heading(conversations.restore(user(), conversation_id))})
+
+
 @blueprint.patch(ROOT + "/<conversation_id>")
 @spec.validate(tags=["self_agent"])
 def change(conversation_id: str, json: ChangeBody) -> Json[Data[Changed]]:
-    """Set the name, the instructions or the model of a conversation."""
+    """Set the name, the instructions or the model of a conversation, pin or archive it."""
     changes = {("title" if name == "name" else name): getattr(json, name) or None for name in json.model_fields_set}
+    changes |= {name: bool(changes[name]) for name in ("pinned", "archived") if name in changes}
     conversation = conversations.update(user(), conversation_id, changes)
     return json_response(
         {
             "data": {
+                **full_heading(conversation),
                 **heading(conversation),
                 "system_prompt": conversation.system_prompt,
                 "config": {"model": conversations.model_of(conversation)},
@@ -125,7 +173,7 @@ def _full(conversation_id: str, query: DetailQuery) -> FullDetail:
     found = conversations.page_before(user(), conversation_id, query.size, query.before)
     conversation, messages, siblings = found
     return {
-        **heading(conversation),
+        **full_heading(conversation),
         "system_prompt": conversation.system_prompt,
         "messages": [full(message, siblings) for message in messages],
         "meta": {

@@ -22,6 +22,7 @@ ROOT = "/v1/chat"
 CONVERSATIONS = ROOT + "/conversations"
 STOP = ROOT + "/stop-stream"
 MESSAGES = ROOT + "/messages"
+ACTIVE, ARCHIVED = 0, 1  # what `status` says
 OTHER = "其它"  # where the document puts conversations of no project
 
 blueprint = Blueprint("chat", __name__)
@@ -37,6 +38,7 @@ class ConversationBody(Body):
     project_id: int | None = Field(0, ge=0)
     title: str | None = Field(None, alias="name", examples=["A walk"])
     model: str | None = None
+    status: int | None = Field(ACTIVE, ge=ACTIVE, le=ARCHIVED)
 
 
 class SendBody(Body):
@@ -49,9 +51,10 @@ class SendBody(Body):
 
 
 class ListQuery(Query):
-    """Which conversations; 0 is those of no project."""
+    """Which conversations; project 0 is those of no project, status 1 those that are archived."""
 
     project_id: int | None = Field(None, ge=0)
+    status: int = Field(ACTIVE, ge=ACTIVE, le=ARCHIVED)
 
 
 class StopBody(Body):
@@ -107,6 +110,7 @@ class Fields(TypedDict):
     updated_at: Time
     project_id: int
     project_name: str
+    status: int
 
 
 class Row(Fields):
@@ -190,7 +194,7 @@ def grouped() -> Json[dict[str, list[GroupedRow]]]:
 @blueprint.put(CONVERSATIONS + "/<conversation_id>")
 @spec.validate(tags=["poe"])
 def change(conversation_id: str, json: ConversationBody) -> Json[Done]:
-    """Set the project, name, instructions or model of a conversation."""
+    """Set the project, name, instructions, model or status of a conversation."""
     conversations.update(user(), conversation_id, _fields(json))
     return json_response({"message": "Conversation updated"})
 
@@ -209,9 +213,9 @@ def delete(conversation_id: str) -> Json[Done]:
 @blueprint.get(CONVERSATIONS)
 @spec.validate(tags=["poe"])
 def list_conversations(query: ListQuery) -> Json[list[Row]]:
-    """List the conversations, of one project if it is named, newest first."""
+    """List the conversations, of one project if it is named, pinned ones first, then newest first."""
     names = _project_names()
-    found = conversations.all(user(), query.project_id)
+    found = conversations.all(user(), query.project_id, archived=query.status == ARCHIVED)
     return json_response([{"id": conversation.id, **_row(conversation, names)} for conversation in found])
 
 
@@ -254,6 +258,8 @@ def _fields(json: ConversationBody) -> dict[str, Any]:
     fields = {name: value or None for name, value in json.model_dump(exclude_unset=True).items()}
     if "project_id" in fields:
         fields["project_id"] = fields["project_id"] or 0
+    if "status" in fields:
+        fields["archived"] = fields.pop("status") == ARCHIVED
     return fields
 
 
@@ -270,4 +276,5 @@ def _row(conversation: Conversation, project_names: dict[int, str]) -> Fields:
         "updated_at": clock.to_seconds(conversation.updated_at, ""),
         "project_id": conversation.project_id,
         "project_name": project_names.get(conversation.project_id, OTHER),
+        "status": ARCHIVED if conversation.archived else ACTIVE,
     }

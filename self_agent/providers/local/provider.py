@@ -61,6 +61,7 @@ class LocalModel(Provider):
 
     name = "local"
     context_tokens = CONTEXT_TOKENS
+    has_room = False  # two replies at once
 
     def __init__(
         self,

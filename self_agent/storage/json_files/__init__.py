@@ -8,4 +8,4 @@ __all__ = ["JsonFileStore", "open_store"]
 
 def open_store(settings: Settings) -> JsonFileStore:
     """Open the store of the settings' data folder."""
-    return JsonFileStore(settings.data_dir)
+    return JsonFileStore(settings.data_dir, keep_days=settings.keep_deleted_days)

@@ -6,21 +6,24 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from heapq import merge
 from itertools import islice, takewhile
+from operator import attrgetter
 from typing import Any
 
 from core.errors import Conflict, StorageError
 from self_agent.models import MAX_NUMBER, Conversation, Page
 from self_agent.storage.base import TAKEN
-from self_agent.storage.json_files.entry import PROJECT, Entry
+from self_agent.storage.json_files.entry import PROJECT, Entry, Group, Wanted
 from self_agent.storage.rows import next_after
 
 AHEAD = 1 << 20  # a number so far above those that were given was made by hand, and does not count towards them
 BATCH = 1000  # entries handled per hold of the lock when all are walked, so that no request waits long
+_updated_at = attrgetter("updated_at")
 
 
 class Catalog:
-    """All entries: by id, by number, and per user in the order of their last update.
+    """All entries: by id, by number, and each group of a list in the order of their last update.
 
     Its lock is only ever held for work in memory.
     """
@@ -32,26 +35,32 @@ class Catalog:
         self.get = self._by_id.get  # the entry of an id, or None
         self._by_number: dict[int, Entry] = {}
         self.by_number = self._by_number.get  # the entry of a number, or None
-        self._order: dict[str, dict[int, Entry]] = {}  # the listed ones by user, then by number: oldest update first
+        self._order: dict[Group, dict[int, Entry]] = {}  # the listed ones by number: oldest update first
         self._being_created: set[str] = set()
         self.last_number = 0  # the highest that was ever given: not the highest there is, see AHEAD
         self.is_dirty = False  # changed since the last snapshot
 
     # --- looking up
 
-    def page(self, user_id: str, project_id: int | None, offset: int, limit: int | None) -> Page[Conversation]:
-        """Return a user's conversations, newest update first."""
+    def page(
+        self, user_id: str, archived: bool | None, is_wanted: Wanted | None, offset: int, limit: int | None
+    ) -> Page[Conversation]:
+        """Return a user's conversations, pinned ones first, then newest update first; with `is_wanted` all are seen."""
         stop = None if limit is None else offset + limit
         with self._lock:
-            order = self._order.get(user_id)
-            if order is None:
-                return Page([], 0)
-            if project_id is None:
-                chosen, total = list(islice(reversed(order.values()), offset, stop)), len(order)
-            else:
-                members = [entry for entry in reversed(order.values()) if entry.settable[PROJECT] == project_id]
-                chosen, total = members[offset:stop], len(members)
-            return Page([entry.conversation() for entry in chosen], total)
+            found = self._newest_first(user_id, archived)
+            if is_wanted is None:
+                total = sum(len(self._order.get(group, ())) for group in _groups(user_id, archived, (True, False)))
+                return Page([entry.conversation() for entry in islice(found, offset, stop)], total)
+            everything = list(found)
+        chosen = [entry for entry in everything if is_wanted(entry)]
+        return Page([entry.conversation() for entry in chosen[offset:stop]], len(chosen))
+
+    def _newest_first(self, user_id: str, archived: bool | None) -> Iterator[Entry]:
+        for pinned in (True, False):
+            orders = [self._order.get(group, {}) for group in _groups(user_id, archived, (pinned,))]
+            newest = [reversed(order.values()) for order in orders if order]
+            yield from newest[0] if len(newest) == 1 else merge(*newest, key=_updated_at, reverse=True)
 
     def batches(self) -> Iterator[list[Entry]]:
         """Yield all entries, a list at a time, each with the lock held."""
@@ -95,7 +104,13 @@ class Catalog:
 
     @contextmanager
     def creating(self, conversation_id: str) -> Iterator[int]:
-        """Hold an id while the file of its conversation is being made, and yield the conversation's number.
+        """Hold an id as `holding` does for a new conversation, and yield its number."""
+        with self.holding(conversation_id):
+            yield self.take_number()
+
+    @contextmanager
+    def holding(self, conversation_id: str) -> Iterator[None]:
+        """Hold an id while the file of its conversation is being made.
 
         Raises Conflict if there is one with this id: one that is just being made is waited for, so that whoever
         gets the Conflict finds it.
@@ -105,10 +120,9 @@ class Catalog:
                 self._released.wait()
             if conversation_id in self._by_id:
                 raise Conflict(TAKEN)
-            number = self._next_number()
             self._being_created.add(conversation_id)
         try:
-            yield number
+            yield
         finally:
             with self._lock:
                 self._being_created.discard(conversation_id)
@@ -129,10 +143,13 @@ class Catalog:
     def update(self, entry: Entry, settable: Mapping[str, Any], **changes: Any) -> None:
         """Set fields of an entry, so that nobody sees only some of them, and keep the lists sorted."""
         with self._lock:
+            group = entry.group
             entry.settable = entry.with_set(settable)
             for name, value in changes.items():
                 setattr(entry, name, value)
             self.is_dirty = True
+            if entry.group != group:
+                self._order[group].pop(entry.number, None)
             if "updated_at" in changes and not entry.is_gone:
                 self._put_in_order(entry)
 
@@ -152,7 +169,7 @@ class Catalog:
             entry.updated_at = updated_at
             entry.texts = texts
             self.is_dirty = True
-            if next(reversed(self._order[entry.user_id].values()), None) is not entry:  # a later time leaves it there
+            if next(reversed(self._order[entry.group].values()), None) is not entry:  # a later time leaves it there
                 self._put_in_order(entry)
 
     def take_positions(self, entry: Entry, count: int) -> int:
@@ -175,7 +192,7 @@ class Catalog:
             entry.is_gone = True
             self.is_dirty = True
             del self._by_id[entry.id], self._by_number[entry.number]
-            self._order[entry.user_id].pop(entry.number, None)
+            self._order[entry.group].pop(entry.number, None)
 
     def _next_number(self) -> int:
         number = self.last_number + 1
@@ -192,14 +209,14 @@ class Catalog:
 
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = self._by_number[entry.number] = entry
-        order = self._order.setdefault(entry.user_id, {})
+        order = self._order.setdefault(entry.group, {})
         if entry.is_listed:
             order[entry.number] = entry
         self.is_dirty = True
 
     def _put_in_order(self, entry: Entry) -> None:
         """Move an entry to its place, near the end: only writers that overtook each other put newer ones there."""
-        order = self._order[entry.user_id]
+        order = self._order.setdefault(entry.group, {})
         order.pop(entry.number, None)  # a plain dict keeps the order of insertion in half the memory of an OrderedDict
         if not entry.is_listed:
             return
@@ -207,3 +224,8 @@ class Catalog:
         for moved in (entry, *reversed(newer)):
             order.pop(moved.number, None)
             order[moved.number] = moved
+
+
+def _groups(user_id: str, archived: bool | None, pinned: tuple[bool, ...]) -> list[Group]:
+    either = (False, True) if archived is None else (archived,)
+    return [(user_id, is_archived, is_pinned) for is_archived in either for is_pinned in pinned]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +19,8 @@ from self_agent.models import SETTABLE, Message
 from self_agent.storage.base import CLOSED, NO_CONVERSATION
 from self_agent.storage.json_files import lines, reading
 from self_agent.storage.json_files.catalog import Catalog
-from self_agent.storage.json_files.entry import TORN, UNSEEN, WHOLE, Entry, entry_of, pack, with_appended, with_header
-from self_agent.storage.json_files.folder import GONE, Folder
+from self_agent.storage.json_files.entry import TORN, UNSEEN, WHOLE, Entry, entry_of, pack, with_appended
+from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.foreign import Foreign, Source, State, busy, check_unchanged, state_of
 from self_agent.storage.json_files.lines import CLOSING, SEPARATOR, Fields, Irregular
 from self_agent.storage.json_files.outline import Outlines
@@ -70,9 +70,10 @@ class Documents:
         Raises NotFound when the conversation was removed meanwhile.
         """
         with entry.lock or self.catalog.lock_of(entry):
-            return self._on(entry, work, *args)
+            return self.on(entry, work, *args)
 
-    def _on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
+    def on(self, entry: Entry, work: Callable[..., T], *args: Any) -> T:
+        """Do as `use` does with the lock held already."""
         fd = self._open_known(entry, files.READ)
         known = self._torn.get(entry.number) if entry.tail is TORN else (entry.size, entry.mtime_ns)
         try:
@@ -221,30 +222,6 @@ class Documents:
         path, known = self.folder.document(entry.id), (entry.size, entry.mtime_ns)
         status = files.replace_file(path, pieces, lambda: check_unchanged(path, known))
         self.catalog.update(entry, settable, size=status.st_size, mtime_ns=status.st_mtime_ns, **changes)
-
-    def remove(self, entry: Entry, kept: Mapping[str, Any] | None) -> None:
-        """Remove a document; with `kept`, leave it among the deleted ones with these fields in its header."""
-        path, target = self.folder.document(entry.id), self.folder.deleted_document(entry.id, entry.number)
-        with self.held(entry):
-            try:
-                if kept is not None:
-                    files.make_folder(target.parent)
-                    files.replace_file(target, with_header(self._on(entry, reading.whole), kept))
-                with suppress(StorageFull) if kept is not None else nullcontext():  # the name of the kept one has it
-                    self.projects.keep_number(entry.number, self.catalog.last_number)
-                files.remove_file(path)
-            except StorageFull:
-                self._remove_without_room(entry, path, target if kept is not None else target.with_suffix(GONE))
-            self.forget(entry)
-
-    def _remove_without_room(self, entry: Entry, path: Path, target: Path) -> None:
-        """Move a document to the deleted ones, where its name remembers the number: that takes no room."""
-        files.move_file(path, target)
-        if target.suffix == GONE:
-            with suppress(StorageError):  # else the next start does the rest
-                files.start_file(target, b"")
-                self.projects.keep_number(entry.number, self.catalog.last_number)
-                files.forget_file(target)
 
     # --- messages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,14 @@ from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.json_files.outline import Outline, Read
 from self_agent.storage.json_files.salvage import is_heading, is_number
+from self_agent.storage.matching import folded, is_match
 
+DELETED = ("is_deleted", "deleted_at")  # what the header of a deleted document has besides
 UNSEEN, WHOLE, TORN = "unseen", "whole", "torn"
-PROJECT, DRAFT = (list(SETTABLE).index(name) for name in ("project_id", "is_draft"))  # in `Entry.settable`
+# Where they are in `Entry.settable`.
+TITLE, PROJECT, DRAFT, PINNED, ARCHIVED = (
+    list(SETTABLE).index(name) for name in ("title", "project_id", "is_draft", "pinned", "archived")
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +56,11 @@ class Entry:
         return self.total - self.hidden
 
     @property
+    def group(self) -> Group:
+        """Among which others lists show it."""
+        return (self.user_id, self.settable[ARCHIVED], self.settable[PINNED])
+
+    @property
     def is_listed(self) -> bool:
         """Whether lists show it: a draft waits for its first message."""
         return self.total > 0 or not self.settable[DRAFT]
@@ -70,6 +80,24 @@ class Entry:
     def with_set(self, changes: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return `settable` with some of its fields changed."""
         return shared(changes.get(name, value) for name, value in zip(SETTABLE, self.settable, strict=True))
+
+
+Group = tuple[str, bool, bool]  # of a list: whose, archived, pinned
+Wanted = Callable[[Entry], bool]
+
+
+def wanted(project_id: int | None, matching: str) -> Wanted | None:
+    """Return what says whether an entry is of a project, if that is named, and has these words; None: all are."""
+    words = folded(matching)
+    if project_id is None and not words:
+        return None
+
+    def is_wanted(entry: Entry) -> bool:
+        if project_id is not None and entry.settable[PROJECT] != project_id:
+            return False
+        return not words or is_match(words, entry.settable[TITLE], _first(entry.texts))
+
+    return is_wanted
 
 
 def shared(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -98,6 +126,10 @@ def unpack(texts: str) -> tuple[str, str, str]:
     """Return what `pack` was given."""
     middle = TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])
     return texts[:TIMESTAMP_LENGTH], texts[TIMESTAMP_LENGTH + 1 : middle], texts[middle:]
+
+
+def _first(texts: str) -> str:
+    return texts[TIMESTAMP_LENGTH + 1 : TIMESTAMP_LENGTH + 1 + ord(texts[TIMESTAMP_LENGTH])]
 
 
 def with_appended(texts: str, messages: Sequence[Message]) -> str:
@@ -165,6 +197,7 @@ def reader(data: bytes) -> Read:
 
 
 def with_header(data: bytes, changes: Mapping[str, Any]) -> list[bytes | memoryview]:
-    """Return a document, in pieces, with some fields of its header set."""
+    """Return a document, in pieces, with some fields of its header set; it is a deleted one's only if they say so."""
     header, end = lines.parse_header(data)
+    header = {name: value for name, value in header.items() if name not in DELETED}
     return [lines.header_line({**header, **changes}), memoryview(data)[end:]]

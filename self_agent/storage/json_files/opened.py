@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from core import clock
 from core.errors import AppError, NotFound, StorageError
 from self_agent.models import Project, Shelf
 from self_agent.storage.base import CLOSED, NO_CONVERSATION, ShelfChange, Store
 from self_agent.storage.json_files import opening, snapshot
 from self_agent.storage.json_files.catalog import Catalog
 from self_agent.storage.json_files.checkpoints import Checkpoints
+from self_agent.storage.json_files.deleted import Deleted
 from self_agent.storage.json_files.documents import Documents
 from self_agent.storage.json_files.entry import PROJECT, Entry
 from self_agent.storage.json_files.folder import Folder
 from self_agent.storage.json_files.projects import Projects
 from self_agent.storage.json_files.shelves import Shelves
-from self_agent.storage.shelves import of_those
+from self_agent.storage.shelves import MarkIndex, Marks, of_those, with_kept
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+SWEEP_SECONDS = 86_400.0  # between two looks for what was deleted too long ago
 SNAPSHOT_SECONDS = 300.0  # between snapshots of a catalog that changes: what a crash makes the next start re-read
 
 
@@ -34,14 +39,18 @@ class Opened(Store):
     Raises StartupError when the folder cannot be written or another process owns it.
     """
 
-    def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
+    def __init__(self, folder: Path, *, lock_timeout: float = 5.0, keep_days: float | None = None) -> None:
+        """`keep_days`: how long what is deleted can be restored; None is for ever."""
         self._folder = Folder(folder)
         self._folder.own(lock_timeout)
         self._catalog = Catalog()
         self._projects = Projects(self._folder.projects)
         self._shelves = Shelves(self._folder.shelves)
         self._documents = Documents(self._folder, self._catalog, self._projects)
+        self._deleted = Deleted(self._documents)
         self._checkpoints = Checkpoints(self._folder)
+        self._marks = MarkIndex()
+        self._keep_days = keep_days
         self._loaded = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -51,11 +60,12 @@ class Opened(Store):
         self._thread.start()
 
     def _run(self) -> None:
-        """Open the folder, then save a snapshot now and then."""
+        """Open the folder; then now and then save a snapshot, and once a day sweep away what was deleted long ago."""
         try:
             self._shelves.load(self._documents.foreign.quarantine)
             self._catalog.raise_numbers(self._shelves.last_number)
             opening.open_folder(self._documents, self._checkpoints)
+            self._deleted.load()
             self._is_usable = True
         except Exception as error:
             log.exception("the data folder cannot be opened")
@@ -63,8 +73,23 @@ class Opened(Store):
             self._refusal = f"The data folder could not be opened: {reason}"
         finally:
             self._loaded.set()
+        self._sweep()
         while not self._closing.wait(SNAPSHOT_SECONDS):
             self._save_snapshot()
+            if time.monotonic() - self._swept > SWEEP_SECONDS:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        self._swept = time.monotonic()
+        if self._keep_days is None or not self._is_usable:
+            return
+        try:
+            self.sweep(clock.days_ago(self._keep_days))
+        except StorageError as error:
+            log.warning("what was deleted long ago is still there: %s", error.message)
+
+    def sweep(self, before: str) -> int:
+        return self._opened(self._deleted).sweep(before)
 
     def _save_snapshot(self) -> None:
         if not self._catalog.is_dirty:
@@ -106,8 +131,14 @@ class Opened(Store):
     def shelf(self, user_id: str) -> Shelf:
         return self._of_those(user_id, self._opened(self._shelves).get(user_id))
 
+    def marks(self, user_id: str) -> Mapping[int, Marks]:
+        return self._marks.of(user_id, self._opened(self._shelves).get(user_id))
+
     def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
-        return self._opened(self._shelves).change(user_id, lambda shelf: change(self._of_those(user_id, shelf)))
+        def on_all(shelf: Shelf) -> Shelf:
+            return with_kept(change(self._of_those(user_id, shelf)), shelf, self._deleted.is_kept)
+
+        return self._of_those(user_id, self._opened(self._shelves).change(user_id, on_all))
 
     def _of_those(self, user_id: str, shelf: Shelf) -> Shelf:
         def is_there(number: int) -> bool:

@@ -13,6 +13,7 @@ from core import files
 from self_agent.models import MAX_NUMBER, Folder, Shelf, Tag
 from self_agent.storage.base import ShelfChange
 from self_agent.storage.rows import kinds_of
+from self_agent.storage.shelves import EMPTY
 
 T = TypeVar("T", Folder, Tag)
 
@@ -46,7 +47,7 @@ class Shelves:
 
     def get(self, user_id: str) -> Shelf:
         """Return a user's shelf."""
-        return self._shelves.get(user_id, Shelf())
+        return self._shelves.get(user_id, EMPTY)
 
     def change(self, user_id: str, change: ShelfChange) -> Shelf:
         """Put what `change` makes of a shelf in its place, and only then believe it."""

@@ -12,10 +12,10 @@ from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import Conversation, Message, Page, id_at, number_of
 from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change
 from self_agent.storage.json_files import reading, rewriting
-from self_agent.storage.json_files.entry import Entry, with_header
+from self_agent.storage.json_files.entry import Entry, wanted, with_header
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.opened import Opened
-from self_agent.storage.rows import check_settable, hidden
+from self_agent.storage.rows import check_settable, hidden, is_as_expected
 
 T = TypeVar("T")
 
@@ -71,17 +71,28 @@ class JsonFileStore(Opened):
         return entry.conversation() if entry else None
 
     def conversations(
-        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+        self,
+        user_id: str,
+        *,
+        project_id: int | None = None,
+        archived: bool | None = False,
+        matching: str = "",
+        offset: int = 0,
+        limit: int | None = None,
     ) -> Page[Conversation]:
-        return self._opened(self._catalog).page(user_id, project_id, offset, limit)
+        return self._opened(self._catalog).page(user_id, archived, wanted(project_id, matching), offset, limit)
 
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         now = clock.now()
         header = {ON_DISK[name]: value for name, value in changes.items()}
 
         def rewrite(entry: Entry, fd: int) -> Conversation:
-            later = max(now, entry.updated_at)
+            if not is_as_expected(entry.conversation(), expect):
+                return entry.conversation()
+            later = max(now, entry.updated_at) if moves else entry.updated_at
             pieces = with_header(reading.whole(entry, fd), header | {"updated_at": later})
             self._documents.rewrite(entry, pieces, changes, updated_at=later)
             self._leave_gone_project(entry)
@@ -91,9 +102,14 @@ class JsonFileStore(Opened):
 
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         entry = self._entry(conversation_id)
-        self._documents.remove(entry, {"is_deleted": True, "deleted_at": clock.now()} if keep else None)
+        self._deleted.remove(entry, keep=keep)
         self._checkpoints.discard(conversation_id)
         return entry.count
+
+    def restore(self, user_id: str, conversation_id: str, *, since: str = "") -> Conversation:
+        entry = self._opened(self._deleted).restore(user_id, conversation_id, since)
+        self._leave_gone_project(entry)
+        return entry.conversation()
 
     # --- messages
 

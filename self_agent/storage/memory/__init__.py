@@ -10,4 +10,4 @@ __all__ = ["MemoryStore", "open_store"]
 
 def open_store(settings: Settings) -> MemoryStore:
     """Open an empty store."""
-    return MemoryStore()
+    return MemoryStore(keep_days=settings.keep_deleted_days)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from core import clock
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import Conflict, NotFound
 from self_agent.models import (
     Conversation,
     Message,
     Page,
-    Project,
-    Shelf,
     id_at,
     number_of,
 )
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NO_PROJECT, TAKEN, Change, ShelfChange, Store
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NOT_DELETED, TAKEN, Change, Store
 from self_agent.storage.branches import BEGINNING, alternatives, end_of
+from self_agent.storage.matching import folded, is_match
+from self_agent.storage.memory.grouping import Grouping
+from self_agent.storage.memory.grouping import locked as _locked
 from self_agent.storage.memory.record import Record
 from self_agent.storage.rows import (
     check_settable,
@@ -29,41 +28,24 @@ from self_agent.storage.rows import (
     fill,
     from_rows,
     hidden,
+    is_as_expected,
     numbered,
     positions_wanted,
 )
-from self_agent.storage.shelves import of_those
-
-M = TypeVar("M", bound=Callable[..., Any])
 
 
-def _locked(method: M) -> M:
-    """Run a method under the store's lock, unless the store is closed."""
-
-    @wraps(method)
-    def run(self: MemoryStore, *args: Any, **kwargs: Any) -> Any:
-        with self._lock:
-            if self._is_closed:
-                raise StorageError(CLOSED)
-            return method(self, *args, **kwargs)
-
-    return cast("M", run)
-
-
-class MemoryStore(Store):
+class MemoryStore(Grouping):
     """Keeps everything in memory; durable means here: as long as the process."""
 
     persistent = False
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, *, keep_days: float | None = None) -> None:
+        """`keep_days`: how long what is deleted can be restored; None is as long as the process."""
+        super().__init__()
         self._records: dict[str, Record] = {}
-        self._projects: dict[int, Project] = {}
-        self._shelves: dict[str, Shelf] = {}
+        self._keep_days = keep_days
+        self._deleted: dict[int, tuple[str, Record]] = {}  # when, and what; in the order of the deletions
         self._numbers = count(1)
-        self._project_ids = count(1)
-        self._gone_projects: set[int] = set()
-        self._is_closed = False
 
     # --- conversations
 
@@ -101,25 +83,63 @@ class MemoryStore(Store):
 
     @_locked
     def conversations(
-        self, user_id: str, *, project_id: int | None = None, offset: int = 0, limit: int | None = None
+        self,
+        user_id: str,
+        *,
+        project_id: int | None = None,
+        archived: bool | None = False,
+        matching: str = "",
+        offset: int = 0,
+        limit: int | None = None,
     ) -> Page[Conversation]:
         listed = [r for r in self._records.values() if r.messages or not r.conversation.is_draft]
         found = [r.conversation for r in listed if r.conversation.user_id == user_id]
         found = [c for c in found if project_id is None or c.project_id == project_id]
-        found.sort(key=lambda conversation: conversation.updated_at, reverse=True)
+        found = [c for c in found if archived is None or c.archived == archived]
+        if wanted := folded(matching):
+            found = [c for c in found if is_match(wanted, c.title, c.first)]
+        found.sort(key=lambda conversation: (conversation.pinned, conversation.updated_at), reverse=True)
         return Page(found[offset : None if limit is None else offset + limit], len(found))
 
     @_locked
-    def update(self, conversation_id: str, **changes: Any) -> Conversation:
+    def update(
+        self, conversation_id: str, *, expect: Mapping[str, Any] | None = None, moves: bool = True, **changes: Any
+    ) -> Conversation:
         check_settable(changes)
         record, changes = self._record(conversation_id), self._without_gone(changes)
-        return record.refresh(**changes, updated_at=max(clock.now(), record.conversation.updated_at))
+        if not is_as_expected(record.conversation, expect):
+            return record.conversation
+        before = record.conversation.updated_at
+        return record.refresh(**changes, updated_at=max(clock.now(), before) if moves else before)
 
     @_locked
     def delete(self, conversation_id: str, *, keep: bool = False) -> int:
         record = self._record(conversation_id)
         del self._records[conversation_id]
+        if keep:
+            self._deleted[record.conversation.number] = (clock.now(), record)
+        if self._keep_days is not None:  # nobody else would
+            self.sweep(clock.days_ago(self._keep_days))
         return record.conversation.count
+
+    @_locked
+    def restore(self, user_id: str, conversation_id: str, *, since: str = "") -> Conversation:
+        for number, (deleted_at, record) in reversed(self._deleted.items()):
+            found = record.conversation
+            if (found.id, found.user_id) == (conversation_id, user_id) and deleted_at >= since:
+                if conversation_id in self._records:
+                    raise Conflict(TAKEN)
+                del self._deleted[number]
+                self._records[conversation_id] = record
+                return record.refresh(**self._without_gone({"project_id": found.project_id}))
+        raise NotFound(NOT_DELETED)
+
+    @_locked
+    def sweep(self, before: str) -> int:
+        gone = [number for number, (deleted_at, _) in self._deleted.items() if deleted_at < before]
+        for number in gone:
+            del self._deleted[number]
+        return len(gone)
 
     # --- messages
 
@@ -227,53 +247,6 @@ class MemoryStore(Store):
     @_locked
     def discard_checkpoint(self, conversation_id: str) -> None:
         pass
-
-    # --- projects
-
-    @_locked
-    def create_project(self, user_id: str, name: str) -> Project:
-        project = Project(next(self._project_ids), name, user_id, clock.now())
-        self._projects[project.id] = project
-        return project
-
-    @_locked
-    def projects(self, user_id: str) -> list[Project]:
-        return [project for project in self._projects.values() if project.user_id == user_id]
-
-    @_locked
-    def project(self, project_id: int) -> Project | None:
-        return self._projects.get(project_id)
-
-    @_locked
-    def rename_project(self, project_id: int, name: str) -> Project:
-        if project_id not in self._projects:
-            raise NotFound(NO_PROJECT)
-        self._projects[project_id] = replace(self._projects[project_id], name=name)
-        return self._projects[project_id]
-
-    @_locked
-    def delete_project(self, project_id: int) -> None:
-        if self._projects.pop(project_id, None) is None:
-            raise NotFound(NO_PROJECT)
-        self._gone_projects.add(project_id)
-        for record in self._records.values():
-            if record.conversation.project_id == project_id:
-                record.refresh(project_id=0)
-
-    def _without_gone(self, changes: dict[str, Any]) -> dict[str, Any]:
-        return changes | {"project_id": 0} if changes.get("project_id") in self._gone_projects else changes
-
-    # --- shelves
-
-    @_locked
-    def shelf(self, user_id: str) -> Shelf:
-        numbers = {r.conversation.number for r in self._records.values() if r.conversation.user_id == user_id}
-        return of_those(self._shelves.get(user_id, Shelf()), numbers.__contains__)
-
-    @_locked
-    def change_shelf(self, user_id: str, change: ShelfChange) -> Shelf:
-        self._shelves[user_id] = change(self.shelf(user_id))
-        return self._shelves[user_id]
 
     # --- the store itself
 

@@ -36,6 +36,7 @@ WAY = Way(
     title=lambda c, cid: c.ask("GET", f"{POE}/{cid}")["name"],
     rename=lambda c, cid, name: c.ask("PUT", f"{POE}/{cid}", {"name": name}),
     envelope=frozenset({"detail"}),
+    fields={"status": 0},
 )
 
 
@@ -177,3 +178,38 @@ def test_history_is_shared_with_native(make_poe: MakeApp) -> None:
     say(client, cid, "hi")
     client.post(f"/api/v1/conversations/{cid}/messages", json={"content": "again"})
     assert [content for _, content in history(client, cid)] == ["hi", "echo: hi", "again", "echo: again"]
+
+
+def test_status_archives(client: FlaskClient) -> None:
+    """`status` 1 is archived: set by PUT or at the start, shown in rows, and chosen by the list; others are 400."""
+    a, b, c = begin(client), begin(client, status=1), begin(client, status=0)
+    assert client.put(f"{ROOT}/{a}", json={"status": 1}).status_code == 200
+
+    def rows(query: str = "") -> dict[str, int]:
+        return {row["id"]: row["status"] for row in client.get(f"{ROOT}{query}").json}
+
+    assert rows() == rows("?status=0") == {c: 0}
+    assert rows("?status=1") == {b: 1, a: 1}
+    assert [row["conversation_id"] for row in client.get(f"{ROOT}/grouped").json["其它"]] == [c]
+    assert client.get(f"{ROOT}/{a}").json["status"] == 1
+    assert client.put(f"{ROOT}/{a}", json={"status": None}).status_code == 200
+    assert client.put(f"{ROOT}/{b}", json={"name": "n"}).status_code == 200
+    assert rows() == {a: 0, c: 0}
+    for query in ("2", "-1", "archived", "", "1.5", "true"):
+        answer = client.get(f"{ROOT}?status={query}")
+        assert (answer.status_code, list(answer.json)) == (400, ["detail"]), query
+        assert answer.json["detail"].startswith("status: ")
+    for value in (2, -1, "1", True, [], 1.0):
+        assert client.put(f"{ROOT}/{c}", json={"status": value}).status_code == 400, value
+    assert rows() == {a: 0, c: 0}
+
+
+def test_pinned_first(client: FlaskClient) -> None:
+    """What was pinned elsewhere comes first here, and what was deleted here can be restored elsewhere."""
+    store = parts_of(client.application).store
+    a, b = begin(client), begin(client)
+    store.update(a, pinned=True)
+    store.update(b, title="newest")
+    assert [row["id"] for row in client.get(ROOT).json] == [a, b]
+    client.delete(f"{ROOT}/{b}")
+    assert store.restore("local", b).title == "newest"
