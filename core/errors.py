@@ -11,6 +11,7 @@ AppError                     500  a bug, or anything nobody foresaw
 ├── MethodNotAllowed         405
 ├── ClientGone               499  nobody reads the answer any more
 ├── Conflict                 409
+├── KeyReused                422
 ├── TooManyRequests          429
 ├── StorageError             503  the store cannot be used now
 │   ├── StorageBusy          503  another program is writing it
@@ -102,6 +103,12 @@ class Conflict(AppError):
     """Raised when what should be created exists already."""
 
     status = 409
+
+
+class KeyReused(AppError):
+    """Raised when the key of a request was used for one with another body."""
+
+    status = 422
 
 
 class TooManyRequests(AppError):

@@ -33,7 +33,15 @@ LOCAL_ORIGINS = (
     r"(tauri|app|file)://.*",
     r"https?://tauri\.localhost",
 )
-ALLOWED_HEADERS = ["authorization", "content-type", "accept", "last-event-id", "x-request-id", r"x-stainless-.*"]
+ALLOWED_HEADERS = [
+    "authorization",
+    "content-type",
+    "accept",
+    "last-event-id",
+    "idempotency-key",
+    "x-request-id",
+    r"x-stainless-.*",
+]
 
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]
 ViewResult = tuple[Any, int, dict[str, str]]

@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from core import errors
 from core.errors import AppError
 from core.web import ErrorBody, Json
+from self_agent import keys
 from self_agent.encoders.base import Framing
 from self_agent.events import Delta, Done, Event, Started
 from self_agent.models import Message
@@ -50,6 +51,16 @@ class Sample:
     text: str
 
 
+@dataclass(frozen=True)
+class Empty:
+    """An answer without a body, 204, and what it says."""
+
+    sentence: str
+
+
+OF_STATE = "depends on what there is"  # what a view returns that only reads, but can be a conflict
+
+
 def sample_of(framing: Framing) -> Sample:
     """Return a short reply in a framing."""
     message = Message("assistant", "Hello!", id=2, timestamp="2025-04-30T10:00:00.000000Z")
@@ -76,6 +87,8 @@ def complete(document: dict[str, Any], app: Flask, error_body: ErrorBody, *, aut
         operation["responses"] = {}
         if content := _content(operation["operationId"], returned, answers):
             operation["responses"]["200"] = {"description": "Success", "content": content}
+        for empty in (extra for _, extras in returned for extra in extras if isinstance(extra, Empty)):
+            operation["responses"]["204"] = {"description": empty.sentence}
         with app.test_request_context(rule.rule):  # a dialect's errors may differ from path to path
             for status, response in _errors(rule, method, operation, returned, error_body).items():
                 name = f"{tag}_{status}"
@@ -229,6 +242,10 @@ def _can_occur(kind: type[AppError], method: str, operation: dict[str, Any], ret
     """Say whether an operation can fail so, as far as its shape tells; one that does not say what it returns can."""
     if issubclass(kind, OF_MODEL):
         return any(extras or (get_origin(hint) is not Json and hint is not NoReturn) for hint, extras in returned)
+    if issubclass(kind, errors.KeyReused):
+        return any(parameter["name"] == keys.HEADER for parameter in operation["parameters"])
+    if issubclass(kind, errors.Conflict) and any(OF_STATE in extras for _, extras in returned):
+        return True
     if issubclass(kind, OF_BODY):
         return method in WITH_BODY
     if issubclass(kind, OF_ID):

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from core.errors import AppError
-from self_agent.models import Message
+from self_agent.models import CUT_OFF, Message
+
+LAST = (1 << 53) - 1  # the largest integer that JavaScript can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,22 @@ class Failed:
     """The model failed; the user's message stays, and what was generated is stored as incomplete."""
 
     error: AppError
+
+
+def reached(number: int, event: Event) -> int:
+    """Return the number of an event behind the one that has `number`: what a reader has then, whatever the pieces were.
+
+    It grows by the characters of each piece and by one with each other event but sources, which are sent again to
+    everybody, and calls, which OpenAI's API alone shows and counts by itself. Hence a reply that is running and the
+    same one read from the store are numbered alike.
+    """
+    if isinstance(event, Delta):
+        return number + len(event.text) + len(event.reasoning)
+    if isinstance(event, (Sources, CallDelta)):
+        return number
+    if isinstance(event, Done) and event.message and event.message.error == CUT_OFF:
+        return LAST  # readers may have had more of it than was kept
+    return number + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ MAX_NUMBER = (1 << 33) - 1  # so that an id stays below 2**53, the last integer 
 MAX_ID = MAX_NUMBER << POSITION_BITS | MAX_POSITION
 SUMMARY_LENGTH = 200  # characters of the latest message that lists carry
 MAX_TITLE = 500  # characters of a title or a project's name: lists carry them all
+CUT_OFF = "the server stopped before the reply was finished"  # the `error` of a reply that only a checkpoint kept
 NAME_LENGTH = 10  # characters of the first user message that name a conversation without a title
 FIRST_LENGTH = 80  # characters of the first user message that lists carry
 
@@ -33,10 +34,11 @@ class Message:
     of `core.clock`. Of a reply: `model` is the one that answered, `incomplete` says that it was stopped
     or cut off (`error` says by what), `reasoning` is the model's thinking, `sources` and `usage` are the
     upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
-    where it begins the conversation anew; to a store None says "whatever is shown last". `extra` is what few messages
-    have: `calls`, the functions that a reply wants called, each `{"call_id", "name", "arguments"}`; `call_id`, which of
-    them a question is the result of; `role`, what OpenAI's API calls a message that is `system` here; `asked`, how a
-    question wants to be answered; `finish_reason`, where a reply did not end by itself.
+    where it begins the conversation anew; to a store None says "whatever is shown last". `key` is what is kept of the
+    key that a question, or the wish for another reply, was sent with (see `keys`); no answer and no export shows it.
+    `extra` is what few messages have: `calls`, the functions that a reply wants called, each `{"call_id", "name",
+    "arguments"}`; `call_id`, which of them a question is the result of; `role`, what OpenAI's API calls a message that
+    is `system` here; `asked`, how a question wants to be answered; `finish_reason`, why a reply was cut short.
     """
 
     role: str
@@ -52,6 +54,7 @@ class Message:
     edited_at: str | None = None
     is_deleted: bool = False
     parent: int | None = None
+    key: str | None = None
     extra: dict[str, Any] | None = None
 
 

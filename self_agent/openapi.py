@@ -36,6 +36,10 @@ class Query(BaseModel):
     """Query parameters: text that is converted to the declared types."""
 
 
+class Headers(BaseModel):
+    """Request headers, each by its name as an alias."""
+
+
 class Paging(Query):
     """A page of a list."""
 
@@ -55,13 +59,18 @@ def field_of(error: ValidationError) -> str:
 
 
 class Plugin(FlaskPlugin):
-    """Calls a view with what it declares, a query and a JSON body; what it returns is left to Flask."""
+    """Calls a view with what it declares, a query, headers and a JSON body; what it returns is left to Flask."""
 
-    def validate(self, func: Callable[..., Any], query: Any, json: Any, *_settings: Any, **arguments: Any) -> Any:
+    def validate(self, func: Callable[..., Any], query: Any, json: Any, *settings: Any, **arguments: Any) -> Any:
         """Validate a request, in which an empty body is an empty object. Raises InvalidRequest."""
+        _form, headers, *_ = settings
         try:
             if query:
                 arguments["query"] = query.model_validate(request.args.to_dict())
+            if headers:
+                names = [field.alias for field in headers.model_fields.values()]
+                found = {name: request.headers[name] for name in names if name in request.headers}
+                arguments["headers"] = headers.model_validate(found)
             if json:
                 arguments["json"] = json.model_validate(request.get_json(silent=True) or {})
         except ValidationError as error:

@@ -105,7 +105,10 @@ def lender(request: Request) -> Callable[[], Lent] | None:
 
 
 def _opening(turn: Turn, framing: Framing) -> tuple[bytes, int]:
-    """Return the bytes of the first events, and how many these are."""
+    """Return the bytes of the first events, and how many these are.
+
+    Where a failure has a place in the stream, nothing is waited for behind the first.
+    """
     turn.wait_started()
     data, position = b"", 0
     for batch in turn.follow():
@@ -116,7 +119,7 @@ def _opening(turn: Turn, framing: Framing) -> tuple[bytes, int]:
                 raise last.error
             return data, position + len(batch) - 1
         position += len(batch)
-        if data:
+        if data or framing.ping:
             break
     return data, position
 
@@ -125,11 +128,12 @@ def _follow(
     hub: Hub, lend: Callable[[], Lent] | None, turn: Turn, framing: Framing, data: bytes, position: int
 ) -> Iterator[bytes]:
     if lend is not None and not turn.is_over:
-        if len(data) > FIRST_WRITE:
-            data, position = b"", 0
-        yield data
+        is_much = len(data) > FIRST_WRITE
+        yield b"" if is_much else data
         outlet = Body(hub, lend(), framing.ping)
         outlet.start()
+        if is_much:
+            outlet.send(data)
         Follower(turn, framing, outlet, position=position).start()
         raise HandedOver
     yield data

@@ -16,16 +16,18 @@ ALLOWED = {
     "core.web": {"core"},
     "core.auth": {"core"},
     "self_agent.models": {"core"},
+    "self_agent.keys": {"core"},
     "self_agent.events": {"core", "self_agent.models"},
-    "self_agent.storage": {"core", "self_agent.models"},
+    "self_agent.storage": {"core", "self_agent.models", "self_agent.keys"},
     "self_agent.providers": {"core", "self_agent.events"},
     "self_agent.history": {"self_agent.models", "self_agent.providers"},
     "self_agent.turns": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
+        "self_agent.keys",
     },
     "self_agent.conversations": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turns", "self_agent.history",
+        "self_agent.turns", "self_agent.history", "self_agent.keys",
     },
     "self_agent.feed": {"self_agent.events", "self_agent.turns"},
     "self_agent.titles": {
@@ -46,12 +48,14 @@ ALLOWED = {
         "self_agent.events", "self_agent.feed", "self_agent.outlet", "self_agent.streams", "self_agent.turns",
         "self_agent.encoders",
     },
-    "self_agent.document": {"core", "core.web", "self_agent.models", "self_agent.events", "self_agent.encoders"},
+    "self_agent.document": {
+        "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.encoders", "self_agent.keys",
+    },
     "self_agent.openapi": {"core", "core.web", "self_agent.document"},
     "self_agent.dialects": {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
         "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
-        "self_agent.document", "self_agent.listening",
+        "self_agent.document", "self_agent.listening", "self_agent.keys",
     },
     "self_agent.welcome": {"self_agent.document"},
     "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},

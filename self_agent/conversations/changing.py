@@ -101,11 +101,15 @@ class Changing(Finding):
         return count
 
     def add(self, user_id: str, conversation_id: str, role: str, content: str, **fields: Any) -> Message:
-        """Append a message that is not answered; `fields` are further ones of `Message`."""
+        """Append a message that is not answered; `fields` are further ones of `Message`, `key` as in `send`."""
         if role not in ROLES:
             raise InvalidRequest(f"role must be one of {', '.join(sorted(ROLES))}")
         before = self.find(user_id, conversation_id)
-        [message] = self._store.append(conversation_id, Message(role, checked(content), **fields))
+        message = Message(role, checked(content), **fields)
+        if message.key:
+            message = self._store.begin(user_id, conversation_id, message).question
+        else:
+            [message] = self._store.append(conversation_id, message)
         self._told("changed" if before.is_listed else "created", before)
         return message
 
@@ -125,7 +129,7 @@ class Changing(Finding):
         messages = self._store.latest(conversation_id, MAX_POSITION, until=message_id)
         fields = {name: getattr(source, name) for name in KEPT_BY_FORK}
         made_id = check_id(new_id) if new_id else str(uuid.uuid4())
-        copies = [replace(message, parent=None) for message in messages]
+        copies = [replace(message, parent=None, key=None) for message in messages]
         return self._told("created", self._store.create(made_id, user_id, messages=copies, **fields))
 
     def stop(self, user_id: str, conversation_id: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from core.errors import NotFound
-from self_agent import history
+from self_agent import history, keys
 from self_agent.conversations.finding import checked, owned
 from self_agent.conversations.talking import Talking
 from self_agent.events import Chunk
@@ -57,10 +58,13 @@ class Responding(Talking):
         *before, question = said
         if question.role == "user" and result_of(question) is None:
             checked(question.content)
-        self._provider.check()
         base = self._store.get(check_id(conversation_id)) if conversation_id else None
         if conversation_id and (base is not None or new is None):
             base = owned(user_id, base, f"conversation {conversation_id}")
+        is_keyed = keep and question.key and conversation_id
+        if is_keyed and (turn := self._turns.repeated(user_id, str(conversation_id), str(question.key))):
+            return turn
+        self._provider.check()
         if keep and after is not None:
             [first, *rest] = (*before, question)
             *before, question = (replace(first, parent=after), *rest)
@@ -81,6 +85,14 @@ class Responding(Talking):
         return self._turns.submit(
             user_id, place, question, ask, new=new, model=model, attend=attend, before=before, keep=keep
         )
+
+    def place_of(self, user_id: str, prefix: str, key: str | None) -> str:
+        """Return the id of a conversation for what is said without one: with a `key` that was sent before, the same."""
+        if key:
+            digest = hashlib.sha256(f"{user_id}\n{prefix}\n{keys.name_of(key)}".encode()).hexdigest()[:32]
+            if self._store.get(prefix + digest) is None or self._store.sent(prefix + digest, key):
+                return prefix + digest
+        return prefix + uuid.uuid4().hex
 
     def _fitted(
         self, conversation: Conversation, newest_first: Iterable[Message], instructions: str | None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from core.errors import InvalidRequest, NotFound, NotYours
+from core.errors import Conflict, InvalidRequest, NotFound, NotYours
 from self_agent import history
 from self_agent.conversations.finding import Finding, checked, owned
 from self_agent.events import Chunk, Tell, unheard
@@ -58,13 +58,16 @@ class Talking(Finding):
         follows that one (0: none), whatever did so before: the branch that it begins is shown from then on; raises
         NotFound where there is no such message, Conflict while the conversation is answering. With `new` an unknown
         conversation is made, with these fields. `api_key` goes to the model's server for this turn only. `attend`: see
-        `Turns.submit`. `fields` are further ones of the user's `Message`.
+        `Turns.submit`. `fields` are further ones of the user's `Message`; with a `key` that was sent before, the turn
+        is that of the message with it, whatever else is so now.
         """
         question = Message("user", checked(content), parent=parent, **fields)
-        self._provider.check()
         found = self._store.get(check_id(conversation_id))
         if found is not None or new is None:
             found = owned(user_id, found, f"conversation {conversation_id}")
+        if question.key and (turn := self._turns.repeated(user_id, conversation_id, question.key)):
+            return turn
+        self._provider.check()
         if parent is not None:
             self._check_parent(found, parent)
         return self._turns.submit(
@@ -86,20 +89,25 @@ class Talking(Finding):
         *,
         model: str | None = None,
         api_key: str | None = None,
+        key: str | None = None,
     ) -> Turn:
-        """Begin a turn that answers a question again; a reply stands for its question.
+        """Begin a turn that answers a question again; a reply stands for its question. `key`: as in `send`.
 
         The reply that there is stays, as another branch. Raises Conflict when the conversation is answering, NotFound
         for a message that is not in it, InvalidRequest for a reply to nothing.
         """
-        self._provider.check()
         self._member(user_id, conversation_id, message_id)
+        if key and (turn := self._turns.repeated(user_id, conversation_id, key)):
+            return turn
+        self._provider.check()
         *before, message = self._store.latest(conversation_id, 2, until=message_id)
         question = message if message.role == "user" else next(iter(before), message)
         if question.role != "user":
             raise InvalidRequest("this message answers no question: name a reply, or the question itself")
         ask = self._asking(model, api_key, until=question.id)
-        return self._turns.submit(user_id, conversation_id, question, ask, model=model, attend=True, alone=True)
+        return self._turns.submit(
+            user_id, conversation_id, question, ask, model=model, attend=True, alone=True, key=key
+        )
 
     def _asking(self, model: str | None, api_key: str | None, until: int | None = None) -> Ask:
         def ask(conversation: Conversation, cancel: Cancellation) -> Iterable[Chunk]:
@@ -115,6 +123,25 @@ class Talking(Finding):
             raise NotFound(f"parent: there is no message {parent} in this conversation")
         if parent:
             self._store.message(parent)
+
+    def follow(self, user_id: str, conversation_id: str, after: int, message_id: int | None = None) -> Turn | None:
+        """Return the turn of the reply that is running, or else is the last message, for who has its events to `after`.
+
+        None: there are no more. Raises InvalidRequest where there are not so many, NotFound where there is no reply,
+        Conflict where it is another than `message_id`.
+        """
+        turn = self.running(user_id, conversation_id)
+        if turn is None:
+            last = self._store.latest(conversation_id, 2)
+            if [message.role for message in last] != ["user", "assistant"]:
+                raise NotFound("this conversation does not end in a reply; its messages say what there is")
+            turn = Turn.finished(user_id, conversation_id, *last)
+        if message_id not in (None, turn.reply.id):
+            raise Conflict(f"message_id: the reply to follow now is {turn.reply.id}; read the conversation for others")
+        number = turn.number()
+        if after > number:
+            raise InvalidRequest(f"after: the last event there is has the number {number}; begin with after=0")
+        return None if turn.is_over and after == number else turn
 
     def listen(self, user_id: str, conversation_id: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` with a user's turns of a conversation, which need not exist yet; see Turns.listen."""

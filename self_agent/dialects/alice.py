@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from core import clock
 from core.errors import AppError, NotFound
 from core.web import Json, json_response
-from self_agent.dialects.base import Dialect, conversations, event_stream, user
+from self_agent.dialects.base import Dialect, Keyed, conversations, event_stream, user
 from self_agent.encoders import sse
 from self_agent.models import Conversation, Message, check_id
 from self_agent.openapi import Body, spec
@@ -113,9 +113,9 @@ def delete(conversation_id: Number) -> Json[Deleted]:
 
 @blueprint.post(ROOT + "/<conversation_id>/messages/stream")
 @spec.validate(tags=["alice"])
-def send_stream(conversation_id: Number, json: SendBody) -> Events:
+def send_stream(conversation_id: Number, json: SendBody, headers: Keyed) -> Events:
     """Send a message and follow the reply as server-sent events."""
-    turn = conversations.send(user(), _find(conversation_id).id, json.content)
+    turn = conversations.send(user(), _find(conversation_id).id, json.content, key=headers.stored)
     return event_stream(turn, sse.TYPED)
 
 

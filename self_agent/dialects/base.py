@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from flask import Blueprint, current_app, g, request
+from pydantic import Field, WithJsonSchema
 from werkzeug.local import LocalProxy
 
 from core.errors import AppError
-from self_agent import listening, streams
+from self_agent import keys, listening, streams
 from self_agent.conversations import Conversations
 from self_agent.encoders.base import Framing
 from self_agent.models import Message
+from self_agent.openapi import Headers
 from self_agent.shelves import Shelves
 from self_agent.streams import Stream
 from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
+
+REPEATS = (
+    "Any text that is new with each message. When the same comes again within 24 hours, with this path and body, also"
+    " while the reply is running or after a restart, nothing is stored twice and the first answer comes again."
+)
+Key = Annotated[str, WithJsonSchema({"type": "string", "pattern": keys.PATTERN})]
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,19 @@ def callers_key() -> str | None:
     if g.auth_enabled or scheme.lower() != "bearer":
         return None
     return key.strip() or None
+
+
+class Keyed(Headers):
+    """The key by which a send can be repeated."""
+
+    key: Key | None = Field(None, alias="Idempotency-Key", description=REPEATS)
+
+    @property
+    def stored(self) -> str | None:
+        """What a `Message` keeps of the key of the current request. Raises InvalidRequest for what is no key."""
+        if self.key is None:
+            return None
+        return keys.stored_key(request.path.rstrip("/"), keys.check_key(self.key), request.get_data())
 
 
 def finished(turn: Turn) -> Message | None:

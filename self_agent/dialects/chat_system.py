@@ -15,7 +15,7 @@ from core import clock
 from core.errors import AppError, NotFound, NotYours
 from core.web import Json, json_response
 from self_agent.conversations import EmptyContent
-from self_agent.dialects.base import Dialect, conversations, event_stream, user
+from self_agent.dialects.base import Dialect, Keyed, conversations, event_stream, user
 from self_agent.encoders.text import TEXT
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Body, spec
@@ -114,11 +114,11 @@ def delete(session_id: str) -> Json[Success[Deleted]]:
 
 @blueprint.post(ROOT + "/<session_id>/chat")
 @spec.validate(tags=["chat_system"])
-def chat(session_id: str, json: ChatBody) -> Text:
+def chat(session_id: str, json: ChatBody, headers: Keyed) -> Text:
     """Send a message, to a new session if there is none, and stream the reply as bare text."""
     title = f"会话 {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with _in_the_documents_words("无权限访问该会话"):
-        turn = conversations.send(user(), session_id, json.message, new={"title": title})
+        turn = conversations.send(user(), session_id, json.message, new={"title": title}, key=headers.stored)
     return event_stream(turn, TEXT)
 
 

@@ -6,7 +6,7 @@ the model's server cut its answer: the events of a reply that is read from the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -37,6 +37,7 @@ class ResponseEvents:
         self._shell: Mapping[str, Any] = {}
         self._after = after
         self._own_name = name
+        self.reached = BEFORE_ALL  # the number of the last event
         self._restart("")
 
     def _restart(self, name: int | str) -> None:
@@ -70,7 +71,13 @@ class ResponseEvents:
         try:
             return self._last(event)
         finally:
+            kept["reached"] = self._number
             self.__dict__.update(kept)
+
+    @property
+    def counted(self) -> int:
+        """The number of the last event so far, without the end."""
+        return self._number
 
     # --- what a reply is made of
 
@@ -161,6 +168,8 @@ class ResponseEvents:
 
     def _last(self, event: Done | Failed) -> bytes:
         message = event.message if isinstance(event, Done) else None
+        if message is not None and message.error:  # a client may have had more of it than was kept
+            self._number = max(self._number, self._after)
         is_whole = message is not None and not message.incomplete
         data = self._closed("completed" if is_whole else "incomplete")
         if message is not None:
@@ -191,6 +200,14 @@ _ENDS = {
 def framing(shell: Shell, *, after: int = BEFORE_ALL, name: str = "") -> Framing:
     """Return a framing for one client of one reply; see `ResponseEvents`."""
     return Framing("text/event-stream", ResponseEvents(shell, after=after, name=name).encode, PING)
+
+
+def last_number(events: Iterable[Event]) -> int:
+    """Return the number of the last event that these become."""
+    encoder = ResponseEvents(lambda: {"created_at": 0.0})
+    for event in events:
+        encoder.encode(event)
+    return max(encoder.reached, encoder.counted)
 
 
 def events_of(reply: Message, started: Started) -> list[Event]:

@@ -25,13 +25,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from core.errors import Conflict, NotFound, NotYours
+from self_agent.models import CUT_OFF as CUT_OFF
 from self_agent.models import MAX_POSITION, Conversation, Message, Page, Project, Shelf
+from self_agent.storage.begun import Begun as Begun
+from self_agent.storage.begun import Sent as Sent
 from self_agent.storage.shelves import Marks
-
-CUT_OFF = "the server stopped before the reply was finished"  # the `error` of such a reply
 
 # How every store words what it refuses.
 NO_CONVERSATION = "There is no such conversation."  # also of another user's
@@ -44,14 +45,6 @@ CLOSED = "The store is closed: the server is stopping."
 
 Change = Callable[[Message], Message]
 ShelfChange = Callable[[Shelf], Shelf]
-
-
-class Begun(NamedTuple):
-    """A question that is stored, its conversation since then, and the id that is reserved for its reply."""
-
-    conversation: Conversation
-    question: Message
-    reply_id: int
 
 
 class Store(ABC):
@@ -199,19 +192,22 @@ class Store(ABC):
 
     # --- turns: these defaults need nothing but the other methods; a store that can do it in fewer steps does
 
-    def begin(
-        self,
-        user_id: str,
-        conversation_id: str,
-        question: Message,
-        *,
-        new: Mapping[str, Any] | None = None,
-        before: Sequence[Message] = (),
-    ) -> Begun:
-        """Store a user's new question, and what comes `before` it, and reserve the id of its reply.
+    @abstractmethod
+    def sent(self, conversation_id: str, key: str) -> Sent | None:
+        """Return the last message that was stored with a key of this name (see `keys`) in the last 24 hours, or None.
 
-        With `new` a conversation that is not there is created with these fields. Raises NotYours for another user's,
-        and nothing is stored.
+        Raises KeyReused when it was another body's. An unknown conversation has none. It reads no more than has been
+        appended since the last call, but for the first one.
+        """
+
+    def begin(self, user_id: str, conversation_id: str, *said: Message, new: Mapping[str, Any] | None = None) -> Begun:
+        """Store a user's new question, and reserve the id of its reply, which is the question's plus one.
+
+        The question is the last that is `said`; the others are stored in front of it.
+
+        With `new` a conversation that is not there is created with these fields. A question with a `key` that `sent`
+        knows is not stored again: no other `begin` comes between looking and storing. Raises NotYours for another
+        user's conversation, KeyReused as `sent` does, and nothing is stored. This default must not run twice at once.
         """
         found = self.get(conversation_id)
         if found is None and new is not None:
@@ -222,7 +218,9 @@ class Store(ABC):
             raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        *_, stored = self.append(conversation_id, *before, question)
+        if (key := said[-1].key) and (sent := self.sent(conversation_id, key)):
+            return Begun(found, sent.question, sent.question.id + 1, True, sent.reply)
+        *_, stored = self.append(conversation_id, *said)
         reply_id = self.reserve(conversation_id)
         return Begun(self.get(conversation_id) or found, stored, reply_id)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from core.errors import Conflict, ModelUnavailable, TooManyRequests
+from self_agent import keys
 from self_agent.turns.turn import Turn
 
 Begin = Callable[..., None]
@@ -34,16 +35,19 @@ class Queues:
 
     # --- coming and going
 
-    def enter(self, turn: Turn, begin: Begin, *, alone: bool = False) -> bool:
-        """Queue a turn, which `begin` begins; say whether it is the first, whom nobody else will begin.
+    def enter(self, turn: Turn, begin: Begin, *, alone: bool = False) -> tuple[Turn, bool]:
+        """Queue a turn, which `begin` begins, unless the user's turn with the same key is there already.
 
-        Raises TooManyRequests when too many are waiting, ModelUnavailable when the server is stopping, and with `alone`
-        Conflict when there is another.
+        Return the one that is there now, and whether it is new and the first, whom nobody else will begin. Raises
+        TooManyRequests when too many are waiting, ModelUnavailable when the server is stopping, KeyReused, and with
+        `alone` Conflict when there is another.
         """
         with self._lock:
             if self._is_closed:
                 raise stopping()
             self._freed.wait_for(lambda: turn.conversation_id not in self._held)
+            if same := self._with_key(turn.user_id, turn.conversation_id, turn.key):
+                return same, False
             if alone:
                 self._check_idle(turn.conversation_id)
             queue = self._queues.setdefault(turn.conversation_id, deque())
@@ -53,7 +57,7 @@ class Queues:
             for user_id, listener in self._listeners.get(turn.conversation_id, ()):
                 if user_id == turn.user_id:
                     listener(turn)
-            return len(queue) == 1
+            return turn, len(queue) == 1
 
     def leave(self, turn: Turn) -> tuple[Turn, Begin] | None:
         """Take a turn out; return the one to begin now, if it was in the way of one."""
@@ -95,6 +99,17 @@ class Queues:
         with self._lock:
             queue = self._queues.get(conversation_id)
             return queue[0][0] if queue else None
+
+    def with_key(self, user_id: str, conversation_id: str, key: str) -> Turn | None:
+        """Return the user's turn with this key, running or waiting, or None. Raises KeyReused."""
+        with self._lock:
+            return self._with_key(user_id, conversation_id, key)
+
+    def _with_key(self, user_id: str, conversation_id: str, key: str | None) -> Turn | None:
+        for turn, _ in self._queues.get(conversation_id, ()) if key else ():
+            if key and turn.key and turn.user_id == user_id and keys.is_same(turn.key, key):
+                return turn
+        return None
 
     def answering(self) -> set[str]:
         """Return the ids of the conversations that have a turn."""

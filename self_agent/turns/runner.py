@@ -21,7 +21,7 @@ from self_agent.events import Change, Chunk, Done, Failed, Tell, unheard
 from self_agent.models import Conversation, Message, number_of
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import NO_CONVERSATION, Begun, Store
-from self_agent.turns import unkept
+from self_agent.turns import repeats, unkept
 from self_agent.turns.checkpoints import Checkpoints
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.queues import Queues, stopping
@@ -67,25 +67,36 @@ class Turns:
         alone: bool = False,
         before: Sequence[Message] = (),
         keep: bool = True,
+        key: str | None = None,
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
-        A question that has an id is stored already, and is answered again. `alone`: see `Queues.enter`. `new`,
-        `before`: see `Store.begin`. Without `keep` nothing is stored.
+        A question that has an id is stored already, and is answered again, with this `key`. Where the queue has a turn
+        with the same key, that is returned. `alone`: see `Queues.enter`. `new`: see `Store.begin`; what is said
+        `before` the question is stored in front of it. Without `keep` nothing is stored.
 
         Returns at once, or with `attend`, for a caller who waits for the model anyway, works for the turn until the
         model has accepted the question. Raises ModelUnavailable when the server is stopping, TooManyRequests when too
-        many turns are waiting.
+        many turns are waiting, KeyReused.
         """
         turn = Turn(user_id, conversation_id, question, self._most)
-        turn.reply = replace(turn.reply, model=model)
+        turn.key = key if question.id else question.key
+        turn.reply = replace(turn.reply, model=model, key=key)
         turn.is_kept = keep
         begin = partial(self._begin, turn, ask, new, before)
-        is_first = self.queues.enter(turn, begin, alone=alone)
+        turn, is_first = self.queues.enter(turn, begin, alone=alone)
         self._checkpoints.start()
         if is_first:
             begin() if attend else self._in_a_thread(turn, partial(begin, is_own=True))
         return turn
+
+    def repeated(self, user_id: str, conversation_id: str, key: str) -> Turn | None:
+        """Return the turn with this key that is in the queue, or is stored with its reply, or None.
+
+        Raises KeyReused, and Conflict where it was deleted.
+        """
+        same = self.queues.with_key(user_id, conversation_id, key)
+        return same or repeats.ended(self._store, user_id, conversation_id, key)
 
     def find(self, turn_id: str) -> Turn | None:
         """Return the running or waiting turn with this id, or None."""
@@ -145,7 +156,13 @@ class Turns:
         try:
             if self._closing.is_set():
                 raise stopping()
+            there = self._store.get(turn.conversation_id)
             begun = self._begun(turn, new, before)
+            if begun.is_repeat and (reply := repeats.reply_to(self._store, begun)):
+                self._show_again(turn, begun.question, reply)
+                return
+            if turn.is_kept:
+                self._announce(turn, begun, is_new=there is None or not there.is_listed)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -163,20 +180,15 @@ class Turns:
     def _begun(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
         if not turn.is_kept:
             return unkept.begun(turn)
-        there = self._store.get(turn.conversation_id)
-        begun = self._stored(turn, new, before)
-        self._announce(turn, begun, is_new=there is None or not there.is_listed)
-        return begun
-
-    def _stored(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
         if not turn.question.id:
-            return self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new, before=before)
+            return self._store.begin(turn.user_id, turn.conversation_id, *before, turn.question, new=new)
         turn.reply = replace(turn.reply, parent=turn.question.id)
-        reply_id = self._store.reserve(turn.conversation_id)
         conversation = self._store.get(turn.conversation_id)
         if conversation is None:
             raise NotFound(NO_CONVERSATION)
-        return Begun(conversation, turn.question, reply_id)
+        if turn.key and (known := repeats.stored(self._store, conversation.id, turn.key)):
+            return Begun(conversation, known[0], known[1].id, True, known[1])
+        return Begun(conversation, turn.question, self._store.reserve(conversation.id))
 
     def _read(self, turn: Turn, answer: Iterable[Chunk]) -> None:
         """Take chunks to the last, waiting for them."""
@@ -246,6 +258,12 @@ class Turns:
         else:
             log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent)
         self._leave_queue(turn, Failed(error) if error else Done(stored))
+
+    def _show_again(self, turn: Turn, question: Message, reply: Message) -> None:
+        """End a turn with a reply that is stored already."""
+        if turn.claim():
+            turn.replay(question, reply)
+            self._leave_queue(turn, Done(reply))
 
     def _leave_queue(self, turn: Turn, last: Done | Failed) -> None:
         """Publish the last event of a turn, and let the next one of its conversation begin."""

@@ -13,15 +13,17 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
-from self_agent.events import CallDelta, Chunk, Delta, Done, Event, Failed, Info, Sources, Started
-from self_agent.models import Message
+from self_agent.events import CallDelta, Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
+from self_agent.models import Message, calls_of
 from self_agent.providers.base import Cancellation
+from self_agent.turns.calls import calls_in, noted, pieces_of
 
 log = logging.getLogger(__name__)
 
+PIECE = 2000  # characters of a stored reply that are one event: some clients take no event that a network splits
 CHECK = 1.0  # seconds between two checks of who waits
-CUT_SHORT = ("length", "content_filter")  # why a model ends that has not said all
 
 Work = Callable[[], None]
 
@@ -44,6 +46,7 @@ class Turn:
         self.user_id = user_id
         self.conversation_id = conversation_id
         self.question = question  # with its id and time once it is stored
+        self.key = question.key  # see `keys`: who sends with the same one gets this turn
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
@@ -51,16 +54,27 @@ class Turn:
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
+        self.is_stored = False  # from the beginning: it only shows again what is in the store, and no listener knows it
         self.is_claimed = False  # no further chunk is taken
         self.is_announced = False  # others were told that it answers
         self.is_over = False  # the last event is out
         self._events: list[Event] = []
+        self._numbered = (0, 0)  # how many events have been counted, and the number of the last of them
         self._readers: list[Reader] = []
         self._work: Work | None = None  # for a thread that waits for this turn anyway
         self._helpers = 0  # how many do
         self.lock = threading.RLock()  # of all that changes; whoever takes events may detach itself
         self._changed = threading.Condition(self.lock)  # with every event
         self._advanced = threading.Condition(self.lock)  # with every step from question to end, and new work
+
+    @classmethod
+    def finished(cls, user_id: str, conversation_id: str, question: Message, reply: Message) -> Turn:
+        """Return a turn that has ended, made of what is stored of it."""
+        turn = cls(user_id, conversation_id, question)
+        turn.is_claimed = turn.is_stored = True
+        turn.replay(question, reply)
+        turn.end(Done(reply))
+        return turn
 
     # --- following
 
@@ -105,6 +119,14 @@ class Turn:
     def since(self, start: int) -> Sequence[Event]:
         """Return the events from the `start`-th on; the caller holds the lock."""
         return self._events[start:]
+
+    def number(self) -> int:
+        """Return the number of the last event that there is, see `events.reached`."""
+        with self.lock:
+            counted, number = self._numbered
+            number = reduce(reached, self._events[counted:], number)
+            self._numbered = (len(self._events), number)
+            return number
 
     def _give(self, readers: Iterable[Reader], events: Sequence[Event]) -> None:
         """Give events to readers; one that fails loses its place, and nobody else notices."""
@@ -187,6 +209,16 @@ class Turn:
             self.reply = replace(self.reply, id=reply_id)
             self._advanced.notify_all()
 
+    def replay(self, question: Message, reply: Message) -> None:
+        """Publish all but the end of a reply that is stored; what was thought between its pieces comes before them."""
+        with self.lock:
+            self.begin(question, reply.id)
+            self.reply = replace(reply, content="", reasoning=None)
+            thoughts = [Delta(reasoning=piece) for piece in _pieces(reply.reasoning or "")]
+            sources = [Sources(reply.sources)] if reply.sources else []
+            words: list[Event] = [*map(Delta, _pieces(reply.content)), *pieces_of(calls_of(reply))]
+            self._publish([self._started(), *thoughts, *sources, *words])
+
     def started(self) -> None:
         """Tell readers that the model has accepted the question."""
         with self.lock:
@@ -206,7 +238,7 @@ class Turn:
                         events.append(chunk)
                         self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
-                    self._note(chunk)
+                    self.reply = noted(self.reply, chunk)
                 elif isinstance(chunk, CallDelta):
                     events.append(chunk)
                     self.room -= _size(chunk.arguments)
@@ -216,11 +248,6 @@ class Turn:
             if events:
                 self._publish(events)
             return self.room >= 0
-
-    def _note(self, info: Info) -> None:
-        reply = self.reply
-        extra = {"finish_reason": info.finish_reason} if info.finish_reason in CUT_SHORT else reply.extra
-        self.reply = replace(reply, model=info.model or reply.model, usage=info.usage or reply.usage, extra=extra)
 
     def claim(self) -> bool:
         """Take no further chunk; True for the one caller who was first and now has to end the turn."""
@@ -261,15 +288,8 @@ class Turn:
         self._changed.notify_all()
 
 
-def calls_in(pieces: Iterable[CallDelta]) -> list[dict[str, str]]:
-    """Put calls together from their pieces; one without an id gets one."""
-    calls: dict[int, dict[str, str]] = {}
-    for piece in pieces:
-        call = calls.setdefault(piece.index, {"call_id": "", "name": "", "arguments": ""})
-        call["call_id"] = call["call_id"] or piece.call_id
-        call["name"] = call["name"] or piece.name
-        call["arguments"] += piece.arguments
-    return [{**call, "call_id": call["call_id"] or f"call_{place}"} for place, call in enumerate(calls.values())]
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
 
 
 def _size(text: str) -> int:

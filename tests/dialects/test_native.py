@@ -141,7 +141,7 @@ def test_stream_carries_both_spellings(make_app: MakeApp) -> None:
     events = sse(answer)
     mid = events[0]["message_id"]
     assert events == [
-        {"type": "start", "message_id": mid},
+        {"type": "start", "message_id": mid, "user_message_id": mid - 1},
         {"type": "content", "delta": "你", "content": "你"},
         {"type": "sources", "sources": sources},
         {"type": "content", "delta": "好", "content": "好"},

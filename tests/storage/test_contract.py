@@ -422,7 +422,8 @@ def test_checkpoints_leave_no_trace(store: Store) -> None:
 
 def test_turn_begins_and_ends(store: Store) -> None:
     """A question is stored with the id of its reply, in a conversation that is made for it or was there."""
-    question, reply_id = store.begin("u", "c", user("q"), new={"title": "t"})[1:]
+    _, question, reply_id, *_ = store.begin("u", "c", user("q"), new={"title": "t"})
+    assert reply_id == question.id + 1
     assert store.latest("c", 1) == [question]
     reply = store.finish("c", Message("assistant", "a", id=reply_id))
     begun = store.begin("u", "c", user("more"))
@@ -437,12 +438,12 @@ def test_turn_begins_and_ends(store: Store) -> None:
 
 def test_turn_begins_behind_others(store: Store) -> None:
     """What is said with a question is stored in front of it, and the first of it may follow any message."""
-    begun = store.begin("u", "c", user("q"), new={}, before=[Message("system", "s"), user("p")])
+    begun = store.begin("u", "c", Message("system", "s"), user("p"), user("q"), new={})
     assert texts(store.messages("c")) == ["s", "p", "q"]
     assert begun.question == store.latest("c", 1)[0]
     store.finish("c", Message("assistant", "a", id=begun.reply_id))
     first = store.messages("c")[0]
-    store.begin("u", "c", user("Q"), before=[Message("user", "P", parent=first.id)])
+    store.begin("u", "c", Message("user", "P", parent=first.id), user("Q"))
     assert texts(store.messages("c")) == ["s", "P", "Q"]
     assert texts(store.latest("c", 9, until=begun.reply_id)) == ["s", "p", "q", "a"]
 

@@ -52,6 +52,18 @@ class Talk:
     tag_ids: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class Asked:
+    """A send, with what it takes to repeat it; `kind` says what its answer looks like."""
+
+    talk_id: str
+    sent: Sent
+    path: str
+    body: dict[str, str]
+    kind: str
+    key: str
+
+
 class Belief:
     """What all clients together believe; a client tells it before it asks for something and when it has the answer."""
 
@@ -62,6 +74,8 @@ class Belief:
         self.folders: dict[str, Fate] = {}  # by their names; the default one is always there
         self.folder_ids = {"default": "default"}
         self.creations = 0  # of conversations whose ids the server chose, under way or cut off
+        self.unanswered: dict[str, list[Asked]] = {}  # by who asked: sends to be repeated with their keys
+        self.repeated = 0  # of these, with an answer
         self.acknowledged = 0
         self.refused: list[str] = []  # answers that no kill explains
         self._moments = itertools.count()
@@ -79,6 +93,18 @@ class Belief:
         with self.lock:
             sent = talk.sent[token] = Sent(token, content, next(self._moments), contents=[content])
         return sent
+
+    def again(self, asked: Asked) -> Talk:
+        """Note that a send is about to be repeated, after a check: what was not there may come now, and its reply."""
+        sent, talk = asked.sent, self.talk(asked.talk_id)
+        with self.lock:
+            if talk.sent.get(sent.token) is not sent:
+                sent.there = MAYBE
+                sent.hidden = NO
+                talk.sent[sent.token] = sent
+            if sent.reply is NO:
+                sent.reply = MAYBE
+        return talk
 
     def stored(self, talk: Talk, sent: Sent) -> None:
         """Note that a message is acknowledged."""

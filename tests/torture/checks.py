@@ -13,6 +13,7 @@ import requests
 
 from tests.serving import CONVERSATIONS
 from tests.torture.belief import MAYBE, NO, YES, Belief, Fate, Sent, Talk
+from tests.torture.branches import PREFIX, Forest, check_trees
 
 _TOKEN = re.compile(r"q\d+:")
 _REPLY = re.compile(r"reply(?: (\d+):(?: (q\d+:))?)?")  # as much of it as an incomplete one has
@@ -21,18 +22,19 @@ Row = dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """Something that must not be: lost, duplicated, unreadable, or wrong in any other way."""
+    """Something that must not be: lost, duplicated, unreadable, a branch broken, or wrong in any other way."""
 
     kind: str
     what: str
 
 
-def check(url: str, folder: Path, belief: Belief) -> list[Problem]:
+def check(url: str, folder: Path, belief: Belief, forest: Forest) -> list[Problem]:
     """Compare a server that was just started with what its clients believe, which then is what was found."""
     listed = lists(url)  # waits until the store is open, and what was torn is mended
     documents, problems = read_documents(folder)
     problems += [Problem("wrong", f"refused: {text}") for text in belief.refused]
     belief.refused.clear()
+    problems += [Problem(*problem) for problem in check_trees(url, folder, forest)]
     problems += check_existence(listed, documents, belief)
     for talk in list(belief.talks.values()):
         if talk.id in documents:
@@ -90,6 +92,8 @@ def check_existence(listed: dict[str, list[int]], documents: dict[str, Row], bel
     for cid in documents.keys() & belief.deleted.keys():
         yield Problem("wrong", f"{cid} came back after its deletion")
     for cid in documents.keys() - belief.talks.keys() - belief.deleted.keys():
+        if cid.startswith(PREFIX):
+            continue
         belief.creations -= 1
         belief.talk(cid)
         if belief.creations < 0:

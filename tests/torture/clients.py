@@ -14,7 +14,7 @@ import requests
 
 from self_agent.dialects import DIALECTS
 from tests.serving import CONVERSATIONS
-from tests.torture.belief import MAYBE, NO, YES, Belief, Sent, Talk
+from tests.torture.belief import MAYBE, NO, YES, Asked, Belief, Sent, Talk
 
 CLIENTS = 8
 SHARED_MESSAGES = 100  # in a conversation that all write to; then they begin another
@@ -42,6 +42,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         try:
+            self.repeat()
             while not self.stop.is_set():
                 self.random.choice(_STEPS)(self)
         except requests.RequestException:
@@ -90,29 +91,75 @@ class Client(threading.Thread):
 
     # --- asking
 
-    def post(self, path: str, body: Any, method: str = "POST", *, stream: bool = False) -> requests.Response | None:
+    def post(self, path: str, body: Any, method: str = "POST") -> requests.Response | None:
         """Ask for something; None, and a note, if the server refused it."""
-        answer = self.http.request(method, self.url + path, json=body, timeout=60, stream=stream)
+        return self._granted(self.http.request(method, self.url + path, json=body, timeout=60), method, path)
+
+    def _granted(self, answer: requests.Response, method: str, path: str) -> requests.Response | None:
         if answer.status_code == 200:
             return answer
         self.belief.refused.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         return None
 
+    def ask(self, talk: Talk, sent: Sent, path: str, body: dict[str, str], kind: str) -> None:
+        """Send a message with a key, now and then twice at once; what gets no answer is to be repeated."""
+        asked = Asked(talk.id, sent, path, body, kind, f"{sent.token}{self.random.getrandbits(40):x}")
+        twin = threading.Thread(target=self._ask_too, args=(asked,)) if self.random.random() < 0.1 else None
+        try:
+            if twin:
+                twin.start()
+            self._ask(talk, asked)
+        except requests.RequestException:
+            self.belief.unanswered.setdefault(self.name, []).append(asked)
+            raise
+        finally:
+            if twin:
+                twin.join()
+
+    def repeat(self) -> None:
+        """Send again, with its key, what was not answered before the server was killed."""
+        while waiting := self.belief.unanswered.get(self.name):
+            asked = waiting[0]
+            was_there = asked.sent.there is YES and asked.sent.reply is NO
+            self._ask(self.belief.again(asked), asked, may_be_late=was_there)
+            waiting.pop(0)
+            self.belief.repeated += 1
+
+    def _ask(self, talk: Talk, asked: Asked, *, may_be_late: bool = False) -> None:
+        """Send, and believe the answer; a repeat of a question without a reply that is not last any more is refused."""
+        sent, headers = asked.sent, {"Idempotency-Key": asked.key}
+        answer = self.http.post(self.url + asked.path, json=asked.body, headers=headers, timeout=60, stream=True)
+        if may_be_late and answer.status_code == 409 and "gone on" in answer.text:
+            sent.reply = NO
+        elif not self._granted(answer, "POST", asked.path):
+            pass
+        elif asked.kind == "events":
+            self._follow(answer, talk, sent)
+        elif asked.kind == "ids":
+            sent.id = answer.json()["user_message_id"]
+            self.belief.replied(talk, sent)
+        elif answer.content:
+            self.belief.replied(talk, sent)
+
+    def _ask_too(self, asked: Asked) -> None:
+        """Send the same at the same time, as an impatient person does."""
+        with suppress(requests.RequestException):
+            headers = {"Idempotency-Key": asked.key}
+            answer = requests.post(self.url + asked.path, json=asked.body, headers=headers, timeout=60)
+            self._granted(answer, "twice", asked.path)
+
     def send(self) -> None:
         """Send and wait for the reply."""
         talk = self.any_talk()
         sent = self.belief.begin(talk, self.words())
-        if self.post(f"{CONVERSATIONS}/{talk.id}/messages", {"content": sent.asked}):
-            self.belief.replied(talk, sent)
+        self.ask(talk, sent, f"{CONVERSATIONS}/{talk.id}/messages", {"content": sent.asked}, "whole")
 
     def stream(self) -> None:
         """Send and follow the reply in the native dialect, or in Alice's where the number is known."""
         talk = self.any_talk()
         sent = self.belief.begin(talk, self.words())
         path = f"{ALICE}/{talk.number}" if talk.number else f"{CONVERSATIONS}/{talk.id}"
-        answer = self.post(f"{path}/messages/stream", {"content": sent.asked}, stream=True)
-        if answer:
-            self._follow(answer, talk, sent)
+        self.ask(talk, sent, f"{path}/messages/stream", {"content": sent.asked}, "events")
 
     def _follow(self, answer: requests.Response, talk: Talk, sent: Sent) -> None:
         """Read a stream: its first event says that the question is stored, its last that the reply is."""
@@ -130,9 +177,7 @@ class Client(threading.Thread):
         """Send and read the reply as bare text, whose orderly end is its acknowledgement."""
         talk = self.any_talk()
         sent = self.belief.begin(talk, self.words())
-        answer = self.post(f"/chat/sessions/{talk.id}/chat", {"message": sent.asked}, stream=True)
-        if answer and answer.content:
-            self.belief.replied(talk, sent)
+        self.ask(talk, sent, f"/chat/sessions/{talk.id}/chat", {"message": sent.asked}, "text")
 
     def send_poe(self) -> None:
         """Send through poe, which tells the ids."""
@@ -141,10 +186,7 @@ class Client(threading.Thread):
             return
         talk = self.random.choice(own)
         sent = self.belief.begin(talk, self.words())
-        answer = self.post(f"{POE}/conversations/{talk.id}/messages", {"content": sent.asked})
-        if answer:
-            sent.id = answer.json()["user_message_id"]
-            self.belief.replied(talk, sent)
+        self.ask(talk, sent, f"{POE}/conversations/{talk.id}/messages", {"content": sent.asked}, "ids")
 
     def create_poe(self) -> None:
         """Create a conversation whose id the server chooses."""

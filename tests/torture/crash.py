@@ -21,6 +21,7 @@ from typing import Any
 
 from tests.serving import Server
 from tests.torture.belief import Belief
+from tests.torture.branches import Brancher, Forest
 from tests.torture.checks import Problem, check
 from tests.torture.clients import CLIENTS, Client
 from tests.upstream import Answer, FakeUpstream, Reply
@@ -48,33 +49,37 @@ class Tally:
 
     kills: int = 0
     acknowledged: int = 0
+    repeated: int = 0
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = Counter(problem.kind for problem in self.problems)
-        counts = " ".join(f"{kind} {kinds[kind]}" for kind in ("lost", "duplicated", "unreadable", "wrong"))
+        counts = " ".join(f"{kind} {kinds[kind]}" for kind in ("lost", "duplicated", "unreadable", "broken", "wrong"))
         pace = self.kills / self.seconds * 60 if self.seconds else 0
-        return f"kills {self.kills} acknowledged {self.acknowledged} {counts} ({pace:.0f} kills/min)"
+        done = f"kills {self.kills} acknowledged {self.acknowledged} repeated {self.repeated}"
+        return f"{done} {counts} ({pace:.0f} kills/min)"
 
 
 def torture(folder: Path, *, kills: int, seconds: float, seed: int, report: int = 0) -> Tally:
     """Kill a server on this folder so often, or for so long; with `report`, say every so often how it goes."""
     chance = random.Random(seed)
-    belief = Belief()
+    belief, forest = Belief(), Forest()
     tally = Tally()
     began = time.monotonic()
     with Parrot() as upstream:
         server = start(folder, upstream)
         try:
             while tally.kills < kills and tally.seconds < seconds and len(tally.problems) < FEW:
-                tally.problems += check(server.url, folder / "data", belief)
-                server = one_kill(server, folder, upstream, belief, chance)
+                tally.problems += check(server.url, folder / "data", belief, forest)
+                server = one_kill(server, folder, upstream, belief, forest, chance)
                 tally.kills += 1
-                tally.acknowledged, tally.seconds = belief.acknowledged, time.monotonic() - began
+                tally.acknowledged = belief.acknowledged + forest.operations
+                tally.repeated = belief.repeated + forest.repeated
+                tally.seconds = time.monotonic() - began
                 if report and tally.kills % report == 0:
                     print(tally, flush=True)
-            tally.problems += check(server.url, folder / "data", belief)
+            tally.problems += check(server.url, folder / "data", belief, forest)
         finally:
             server.kill()
     return tally
@@ -86,14 +91,17 @@ def start(folder: Path, upstream: FakeUpstream) -> Server:
     return server
 
 
-def one_kill(server: Server, folder: Path, upstream: FakeUpstream, belief: Belief, chance: random.Random) -> Server:
+def one_kill(
+    server: Server, folder: Path, upstream: FakeUpstream, belief: Belief, forest: Forest, chance: random.Random
+) -> Server:
     """Put a server under load, kill it, and return the one that is there afterwards."""
     stop = threading.Event()
-    clients = [
+    clients: list[threading.Thread] = [
         Client(f"c{n}", server.url, belief, chance.getrandbits(32), stop, folder / "data" / "conversations")
         for n in range(CLIENTS)
         if chance.random() < 0.9
     ]
+    clients.append(Brancher(server.url, forest, chance.getrandbits(32), stop))
     for client in clients:
         client.start()
     # Some die while they still read their folder, some before a first checkpoint, some after one.

@@ -18,3 +18,4 @@ def test_kills_lose_nothing(tmp_path: Path) -> None:
     assert tally.problems == []
     assert tally.kills > 3
     assert tally.acknowledged > tally.kills
+    assert tally.repeated > tally.kills / 2

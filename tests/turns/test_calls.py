@@ -11,8 +11,9 @@ from core.errors import NotFound, UpstreamError
 from self_agent.events import CallDelta, Chunk, Delta, Info
 from self_agent.models import Message
 from self_agent.storage.memory import MemoryStore
+from self_agent.turns.calls import calls_in
 from self_agent.turns.runner import Turns
-from self_agent.turns.turn import Turn, calls_in
+from self_agent.turns.turn import Turn
 
 CALL = [CallDelta(0, "", "c1", "weather"), CallDelta(0, '{"place":'), CallDelta(0, '"x"}')]
 

@@ -86,17 +86,18 @@ def update_session_title(db: Conversations, session_id: str, new_title: str = DE
 # --- messages
 
 
-def create_message(db: Conversations, session_id: str, content: str, role: str) -> ChatMessage:
+def create_message(db: Conversations, session_id: str, content: str, role: str, key: str | None = None) -> ChatMessage:
     """Store a message and return it. One of role `user` is answered, which this does not wait for.
 
-    Raises NotFound for an unknown session, InvalidRequest for an unknown role or empty content.
+    With `key` (see `keys`) one that was stored with the same is returned. Raises NotFound for an unknown session,
+    InvalidRequest for an unknown role or empty content.
     """
     owner = db.owner(session_id)
     if owner is None:
         raise NotFound(f"session {session_id} does not exist")
     if role == "user":
-        return _message(session_id, db.send(owner, session_id, content, attend=False).wait_stored())
-    return _message(session_id, db.add(owner, session_id, role, content))
+        return _message(session_id, db.send(owner, session_id, content, attend=False, key=key).wait_stored())
+    return _message(session_id, db.add(owner, session_id, role, content, key=key))
 
 
 def get_message(db: Conversations, message_id: int) -> ChatMessage | None:

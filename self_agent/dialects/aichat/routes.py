@@ -26,7 +26,7 @@ from self_agent.dialects.aichat.answers import (
     T,
 )
 from self_agent.dialects.aichat.functions import DEFAULT_TITLE, MESSAGES, SESSIONS, ChatMessage, ChatSession
-from self_agent.dialects.base import conversations, user
+from self_agent.dialects.base import Keyed, conversations, user
 from self_agent.document import Asks
 from self_agent.models import LOCAL_USER
 from self_agent.openapi import MAX_PAGE, Body, Query, spec
@@ -182,10 +182,10 @@ def delete_session(session_id: str) -> Json[Success[str]]:
 
 @blueprint.post("/api/chat/message")
 @spec.validate(tags=["aichat"])
-def create_message(json: MessageBody) -> Asks[Json[Success[ChatMessage]]]:
+def create_message(json: MessageBody, headers: Keyed) -> Asks[Json[Success[ChatMessage]]]:
     """Store a message; the reply to a user's comes over the WebSocket and is in the history."""
     conversations.find(user(), json.session_id)
-    return _success(functions.create_message(conversations, json.session_id, json.content, json.role))
+    return _success(functions.create_message(conversations, json.session_id, json.content, json.role, headers.stored))
 
 
 @blueprint.get(SESSION + "/messages/<message_id>")

@@ -6,13 +6,15 @@ A session that does not exist yet can be listened to; the first message creates 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from flask import Blueprint, current_app, g, request
 
 from core.errors import AppError, InvalidRequest, NotYours
 from core.web import ViewResult
+from self_agent import keys
 from self_agent.conversations import Conversations
 from self_agent.dialects.aichat.functions import DEFAULT_TITLE
 from self_agent.dialects.aichat.websocket import WebSocket, handshake
@@ -51,12 +53,12 @@ def talk(session_id: str | None = None) -> ViewResult:
 
 def _serve(service: Conversations, user_id: str, session_id: str, request_id: str, connection: WebSocket) -> None:
     """Send every reply of the session, and do what the messages ask for."""
-    connection.act = partial(_act, service, user_id, session_id, request_id, connection)
-    connection.start()
 
     def follow(turn: Turn) -> None:
         Follower(turn, frames.framing(turn.id, connection.frame), connection, ends=False).start()
 
+    connection.act = partial(_act, partial(_do, service, user_id, session_id, follow), request_id, connection)
+    connection.start()
     connection.at_end = service.listen(user_id, session_id, follow)
 
 
@@ -67,11 +69,9 @@ def explain(session_id: str = "") -> NoReturn:
     raise InvalidRequest("this path is a WebSocket: connect with ws://")
 
 
-def _act(
-    service: Conversations, user_id: str, session_id: str, request_id: str, connection: WebSocket, frame: str
-) -> None:
+def _act(do: Callable[[str], None], request_id: str, connection: WebSocket, frame: str) -> None:
     try:
-        _do(service, user_id, session_id, frame)
+        do(frame)
     except AppError as error:
         connection.send(connection.frame(frames.error(error.message)))
     except Exception:
@@ -80,8 +80,8 @@ def _act(
         connection.send(connection.frame(frames.error(sentence)))
 
 
-def _do(service: Conversations, user_id: str, session_id: str, frame: str) -> None:
-    """Do what a message asks for; one of an unknown type asks for nothing."""
+def _do(service: Conversations, user_id: str, session_id: str, follow: Callable[[Turn], None], frame: str) -> None:
+    """Do what a message asks for; one of an unknown type asks for nothing. `follow` shows a turn nobody was told of."""
     try:
         fields = frames.decode(frame)
     except ValueError as error:
@@ -92,4 +92,16 @@ def _do(service: Conversations, user_id: str, session_id: str, frame: str) -> No
         content = fields.get("content")
         if not isinstance(content, str):
             raise InvalidRequest("content: input should be a valid string")
-        service.send(user_id, session_id, content, new={"title": DEFAULT_TITLE}, attend=False)
+        turn = service.send(
+            user_id, session_id, content, new={"title": DEFAULT_TITLE}, attend=False, key=_key(fields, content)
+        )
+        if turn.is_stored:  # all others are followed already
+            follow(turn)
+
+
+def _key(fields: dict[str, Any], content: str) -> str | None:
+    """Return what is kept of the key of a message; without one it is null, or not there."""
+    key = fields.get("idempotency_key")
+    if key is None:
+        return None
+    return keys.stored_key("/ws", keys.check_key(key if isinstance(key, str) else ""), content.encode())

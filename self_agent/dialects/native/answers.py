@@ -7,12 +7,15 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
+from self_agent.document import OF_STATE, Empty, sample_of
 from self_agent.encoders import sse
 from self_agent.streams import Stream
 
 T = TypeVar("T")
 Time = Annotated[str, Field(examples=["2025-04-30T10:00:00Z"])]
-Events = Annotated[Stream, sse.TYPED]
+Events = Annotated[Stream, sample_of(sse.numbered())]
+Resumed = Annotated[Events, Empty("The last event is known already: there are no more."), OF_STATE]
+NO_MORE: Stream = iter(()), 204, {}
 
 
 class Data(TypedDict, Generic[T]):

@@ -28,6 +28,7 @@ from self_agent.models import Conversation, Message, Metadata, calls_of, number_
 from self_agent.openapi import Body, spec
 
 ROOT = "/v1/conversations"
+PREFIX = "conv_"  # begins the id of a conversation that is begun here
 ITEMS = ROOT + "/<conversation_id>/items"
 
 blueprint = Blueprint("conversations", __name__)
@@ -80,7 +81,7 @@ def create(json: CreateBody) -> Json[ConversationObject]:
     """Create a conversation."""
     messages = _new_messages(json.items or [])
     metadata = Metadata(checked_metadata(json.metadata))
-    made = conversations.create(user(), new_id(), messages=messages, metadata=metadata or None)
+    made = conversations.create(user(), PREFIX + uuid.uuid4().hex, messages=messages, metadata=metadata or None)
     return json_response(_object(made))
 
 
@@ -178,11 +179,6 @@ def delete_item(conversation_id: str, item_id: ItemId) -> Json[ConversationObjec
 
 
 # --- finding and rendering
-
-
-def new_id() -> str:
-    """Return an id for a conversation that is begun here."""
-    return f"conv_{uuid.uuid4().hex}"
 
 
 def found_as(conversation_id: str, param: str | None = None) -> Conversation:

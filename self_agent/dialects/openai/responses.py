@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from core.errors import AppError, ClientGone, NotFound
 from core.web import Json, json_response
 from self_agent.conversations import Answered
-from self_agent.dialects.base import callers_key, conversations, event_stream, finished, user
+from self_agent.dialects.base import Keyed, callers_key, conversations, event_stream, finished, user
 from self_agent.dialects.openai import asking
 from self_agent.dialects.openai.asking import ResponseBody
-from self_agent.dialects.openai.conversations import behind, found_as, found_message, new_id
+from self_agent.dialects.openai.conversations import PREFIX, behind, found_as, found_message
 from self_agent.dialects.openai.errors import Refused, Unknown
 from self_agent.dialects.openai.items import messages_of
 from self_agent.dialects.openai.listing import Cursor, Listing, check_include, page_of
@@ -27,6 +27,7 @@ from self_agent.document import Asks
 from self_agent.encoders import openai_objects as objects
 from self_agent.encoders import responses as encoder
 from self_agent.encoders.openai_objects import Item, items_of, seconds_of
+from self_agent.events import Done as DoneEvent
 from self_agent.events import Event, Failed, Started
 from self_agent.models import Conversation, Message
 from self_agent.openapi import Query, spec
@@ -62,7 +63,7 @@ class Deleted(TypedDict):
 
 @blueprint.post(ROOT)
 @spec.validate(tags=["openai"])
-def create(json: ResponseBody) -> Asks[Json[dict[str, Any]]] | Events:
+def create(json: ResponseBody, headers: Keyed) -> Asks[Json[dict[str, Any]]] | Events:
     """Answer; whole, as events, or in the background."""
     asking.check(json)
     conversation, after = _place(json)
@@ -73,9 +74,11 @@ def create(json: ResponseBody) -> Asks[Json[dict[str, Any]]] | Events:
     asked = {**kept, "said": len(said)}
     if json.conversation is None and json.previous_response_id is None:
         asked["alone"] = True  # its conversation is of nothing else
-    said[-1] = replace(said[-1], extra={**(said[-1].extra or {}), "asked": asked})
+    said[-1] = replace(said[-1], extra={**(said[-1].extra or {}), "asked": asked}, key=headers.stored if keep else None)
     is_new = conversation is None and keep
-    place = conversation.id if conversation else new_id() if is_new else None
+    place = conversation.id if conversation else None
+    if is_new:
+        place = conversations.place_of(user(), PREFIX, said[-1].key)
     turn = conversations.respond(
         user(),
         said,
@@ -97,7 +100,7 @@ def create(json: ResponseBody) -> Asks[Json[dict[str, Any]]] | Events:
 
     if json.stream:
         return event_stream(turn, encoder.framing(shell, name=name))
-    if json.background:
+    if json.background and not turn.is_over:
         turn.wait_stored()
         return json_response(objects.response(shell(), turn.reply.id, "in_progress", []))
     return json_response(_whole(turn, shell, name))
@@ -114,6 +117,7 @@ def retrieve(response_id: ResponseId, query: RetrieveQuery) -> Json[dict[str, An
     after = encoder.BEFORE_ALL if query.starting_after is None else query.starting_after
     framing = encoder.framing(partial(_shell_of, found), after=after)
     if found.turn is not None:
+        _check_after(after, found.turn.since(0))
         return event_stream(found.turn, framing)
     reply_id = _number(response_id)
     asked = found.asked[-1].id if found.asked else 0
@@ -121,6 +125,7 @@ def retrieve(response_id: ResponseId, query: RetrieveQuery) -> Json[dict[str, An
     events: list[Event] = [started, Failed(AppError("The model failed."))]
     if found.reply is not None:
         events = encoder.events_of(found.reply, started)
+    _check_after(after, events)
     data = b"".join(map(framing.encode, events))
     return iter([data]), 200, framing.headers
 
@@ -189,6 +194,14 @@ def _said(json: ResponseBody) -> list[Message]:
     if isinstance(json.input, list):
         return messages_of(json.input, "input", found_message)
     return [Message("user", json.input or "")]
+
+
+def _check_after(after: int, events: Sequence[Event]) -> None:
+    """Raise Refused where there are no events up to `after`; of a reply that was cut off a client may have had more."""
+    last = events[-1] if events else None
+    is_cut = isinstance(last, DoneEvent) and last.message is not None and last.message.error
+    if after != encoder.BEFORE_ALL and not is_cut and after > (number := encoder.last_number(events)):
+        raise Refused(f"The last event has the sequence number {number}.", "starting_after")
 
 
 def _cancelled(question: Message) -> Message:

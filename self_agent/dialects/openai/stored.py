@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
@@ -95,7 +94,7 @@ class Stored(NamedTuple):
     reply: Message
 
 
-def answer(fields: Mapping[str, Any]) -> Json[dict[str, Any]] | Stream:
+def answer(fields: Mapping[str, Any], key: str | None) -> Json[dict[str, Any]] | Stream:
     """Answer a request for a completion that is to be kept."""
     for name, value in fields.items():
         if name not in (*OWN, *OPTIONS) and value:
@@ -105,14 +104,15 @@ def answer(fields: Mapping[str, Any]) -> Json[dict[str, Any]] | Stream:
     metadata = _metadata(fields.get("metadata"))
     said = [_message(message, f"messages[{place}]") for place, message in enumerate(fields["messages"])]
     options = {name: fields[name] for name in OPTIONS if fields.get(name) is not None}
-    said[-1] = replace(said[-1], extra={**(said[-1].extra or {}), "asked": {"said": len(said), "completion": True}})
+    asked = {"said": len(said), "completion": True}
+    said[-1] = replace(said[-1], extra={**(said[-1].extra or {}), "asked": asked}, key=key)
     model = fields.get("model") or None
     if model is not None and not isinstance(model, str):
         raise Refused("Invalid type for 'model': expected a string.", "model", "invalid_type")
     turn = conversations.respond(
         user(),
         said,
-        conversation_id=KEPT_IN + uuid.uuid4().hex,
+        conversation_id=conversations.place_of(user(), KEPT_IN, key),
         new={"metadata": Metadata(metadata) or None},
         instructions="",
         options=options,

@@ -12,7 +12,7 @@ from typing_extensions import NotRequired, TypedDict
 from core import clock
 from core.errors import NotFound
 from core.web import Json, json_response
-from self_agent.dialects.base import callers_key, conversations, event_stream, finished, user
+from self_agent.dialects.base import Keyed, callers_key, conversations, event_stream, finished, user
 from self_agent.encoders import openai_sse
 from self_agent.models import Conversation
 from self_agent.openapi import Body, Query, spec
@@ -145,11 +145,13 @@ def create(json: ConversationBody) -> Json[Created]:
 
 @blueprint.post(CONVERSATIONS + "/<conversation_id>/messages")
 @spec.validate(tags=["poe"])
-def send(conversation_id: str, json: SendBody) -> Json[Reply] | Events:
+def send(conversation_id: str, json: SendBody, headers: Keyed) -> Json[Reply] | Events:
     """Add a message; a user's is answered, whole or as server-sent events."""
     if json.role != "user":
-        return _add(conversation_id, json)
-    turn = conversations.send(user(), conversation_id, json.content, model=json.model, api_key=callers_key())
+        return _add(conversation_id, json, headers)
+    turn = conversations.send(
+        user(), conversation_id, json.content, model=json.model, api_key=callers_key(), key=headers.stored
+    )
     if json.stream:
         return event_stream(turn, openai_sse.BARE)
     reply = finished(turn)
@@ -248,9 +250,9 @@ def delete_messages(json: DeleteMessagesBody) -> Json[Done]:
 # --- parsing and rendering
 
 
-def _add(conversation_id: str, json: SendBody) -> Json[Reply]:
+def _add(conversation_id: str, json: SendBody, headers: Keyed) -> Json[Reply]:
     """Store a message that nobody answers: `reply` is "", and even with `stream` there is nothing to stream."""
-    message = conversations.add(user(), conversation_id, json.role, json.content)
+    message = conversations.add(user(), conversation_id, json.role, json.content, key=headers.stored)
     return json_response({"conversation_id": conversation_id, "reply": "", "message_id": message.id})
 
 

@@ -225,19 +225,21 @@ class Documents:
 
     # --- messages
 
-    def append(self, entry: Entry, messages: tuple[Message, ...], *, spare: int = 0) -> list[Message]:
-        """Append messages with one durable write, and return them as they are stored; leave `spare` positions free."""
+    def append(
+        self, entry: Entry, messages: tuple[Message, ...], *, spare: int = 0, unless: Callable[..., bool] | None = None
+    ) -> list[Message]:
+        """Append messages durably and return them as stored; `spare` positions stay free. `unless` is asked first."""
         # Each turn waits for this twice, and what runs next to a sync runs out of cold caches: hence few layers.
         with entry.lock or self.catalog.lock_of(entry):
             fd = self._open_known(entry, files.CHANGE)
             try:
+                if not messages or (unless and unless(entry, fd)):
+                    return []
                 is_plain = not entry.chosen and all(message.parent is None for message in messages)
                 if not is_plain:
                     messages = placed(reading.outline_of(entry, fd, self.outlines), messages)
                 new = positions_wanted(messages, entry.number, entry.next_position) + spare
                 position = self.catalog.take_positions(entry, new) if new else 0
-                if not messages:
-                    return []
                 rows = fill(messages, entry.number, position)
                 ends = list(map(lines.dump, rows))
                 updated_at, hidden = entry.updated_at, entry.hidden

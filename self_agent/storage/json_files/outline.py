@@ -12,6 +12,7 @@ from itertools import accumulate
 from core.files import read_at
 from self_agent.models import first_of, summary_of
 from self_agent.storage.branches import BEGINNING, alternatives, branch_to, end_of, without
+from self_agent.storage.json_files.keys import Keys
 from self_agent.storage.json_files.lines import SEPARATOR, Fields, load, parse_body
 
 MAX_LINES = 2_000_000  # whose places are remembered over all documents, 16 bytes each
@@ -194,6 +195,7 @@ class Outlines:
         self._outlines: OrderedDict[int, Outline] = OrderedDict()  # by number, least recently used first
         self.lines = 0  # of all outlines
         self._max_lines = max_lines
+        self.keys = Keys()  # of the same documents
 
     def get(self, number: int, fd: int, size: int, chosen: int = 0) -> Outline:
         """Return the outline of a document of `size` bytes."""
@@ -218,7 +220,8 @@ class Outlines:
                 self.lines += len(rows)
 
     def drop(self, number: int) -> None:
-        """Forget the outline of a document that was written anew."""
+        """Forget the outline of a document that was written anew, and its keys."""
+        self.keys.drop(number)
         with self._lock:
             if outline := self._outlines.pop(number, None):
                 self.lines -= outline.total + 1

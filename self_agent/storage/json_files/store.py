@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from core import clock
 from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import Conversation, Message, Page, id_at, number_of
-from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change
-from self_agent.storage.json_files import reading, rewriting
+from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change, Sent
+from self_agent.storage.json_files import reading, repeats, rewriting
 from self_agent.storage.json_files.entry import Entry, wanted, with_header
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.opened import Opened
@@ -184,23 +184,22 @@ class JsonFileStore(Opened):
 
     # --- turns
 
-    def begin(
-        self,
-        user_id: str,
-        conversation_id: str,
-        question: Message,
-        *,
-        new: Mapping[str, Any] | None = None,
-        before: Sequence[Message] = (),
-    ) -> Begun:
+    def begin(self, user_id: str, conversation_id: str, *said: Message, new: Mapping[str, Any] | None = None) -> Begun:
         entry = self._opened(self._catalog).get(conversation_id)
         if entry is None and new is not None:
             with suppress(Conflict):  # somebody else was faster
-                return _begun(*self._create(conversation_id, user_id, *before, question, **new))
+                return _begun(*self._create(conversation_id, user_id, *said, **new))
         entry = entry or self._entry(conversation_id)
         if entry.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        return _begun(entry, self._documents.append(entry, (*before, question), spare=1))
+        key = said[-1].key
+        repeat = repeats.Repeat(self._documents.outlines, key) if key else None
+        stored = self._documents.append(entry, said, spare=1, unless=repeat)
+        return repeats.begun(entry, repeat.sent) if repeat and repeat.sent else _begun(entry, stored)
+
+    def sent(self, conversation_id: str, key: str) -> Sent | None:
+        entry = self._opened(self._catalog).get(conversation_id)
+        return self._documents.use(entry, repeats.sent, self._documents.outlines, key) if entry else None
 
     def checkpoint(self, conversation_id: str, reply: Message, text: str) -> None:
         with self._documents.held(self._entry(conversation_id)):

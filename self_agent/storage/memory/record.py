@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import NotFound
+from self_agent import keys
 from self_agent.models import Conversation, Message, first_of, position_of, summary_of
 from self_agent.storage.base import NO_MESSAGE
 from self_agent.storage.branches import BEGINNING, branch_to
@@ -21,6 +22,7 @@ class Record:
     messages: list[Message] = field(default_factory=list)
     parents: dict[int, int] = field(default_factory=dict)  # see `storage.branches`
     lines: dict[int, int] = field(default_factory=dict)  # where each message is, by its id
+    keys: dict[str, int] = field(default_factory=dict)  # the line of the last message with each, by its name
     next_position: int = 1
     end: int = BEGINNING  # of the shown branch
 
@@ -55,7 +57,16 @@ class Record:
                 self.parents[line] = parent
             self.messages.append(message)
             self.lines[message.id] = self.end = line
+            if message.key:
+                self.keys[keys.name_of(message.key)] = line
             self.next_position = max(self.next_position, position_of(message.id) + 1)
+
+    def with_key(self, key: str) -> Message | None:
+        """Return the message that was added with a key in the last 24 hours, deleted or not. Raises KeyReused."""
+        line = self.keys.get(keys.name_of(key))
+        found = self.messages[line] if line is not None else None
+        is_known = found is not None and found.timestamp >= keys.oldest() and keys.is_same(found.key or "", key)
+        return found if is_known else None
 
     def take_positions(self, wanted: int) -> int:
         """Take positions that no other message will get; return the first."""

@@ -16,7 +16,7 @@ from self_agent.models import (
     id_at,
     number_of,
 )
-from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NOT_DELETED, TAKEN, Change, Store
+from self_agent.storage.base import CLOSED, NO_CONVERSATION, NO_MESSAGE, NOT_DELETED, TAKEN, Change, Sent, Store
 from self_agent.storage.branches import BEGINNING, alternatives, end_of
 from self_agent.storage.matching import folded, is_match
 from self_agent.storage.memory.grouping import Grouping
@@ -236,6 +236,16 @@ class MemoryStore(Grouping):
         raise NotFound(NO_MESSAGE)
 
     # --- turns: nothing outlives this process, so there is no checkpoint to remember
+
+    @_locked
+    def sent(self, conversation_id: str, key: str) -> Sent | None:
+        record = self._records.get(conversation_id)
+        known = record.with_key(key) if record else None
+        if record is None or known is None:
+            return None
+        line = record.lines.get(known.id + 1)
+        reply = record.messages[line] if line is not None else None
+        return Sent(known, reply if reply and reply.role == "assistant" else None)
 
     begin = _locked(Store.begin)
     finish = _locked(Store.finish)

@@ -361,3 +361,49 @@ def test_plain_request_is_told(serve: Serve) -> None:
             assert "WebSocket" in answer.json["message"]
     assert served.client.post("/ws/s", json={}).json["code"] == 405
     assert served.client.get("/ws/a/b").json["code"] == 404
+
+
+# --- keys
+
+
+def test_frame_with_a_key_is_sent_once(serve: Serve) -> None:
+    """`idempotency_key` in a message: a repeat shows the reply again to who asks, and to nobody else."""
+    served = serve()
+    first, other = served.connect("/ws/s1"), served.connect("/ws?session_id=s1")
+    message = {"type": "user", "content": "hi", "idempotency_key": "k1"}
+    first.send(message)
+    assert text_of(first.reply()) == text_of(other.reply()) == "echo: hi"
+    other.send(message)
+    assert text_of(other.reply()) == "echo: hi"
+    other.send({**message, "content": "else"})
+    assert "another message" in other.next()["content"]
+    assert contents(served, "s1") == ["hi", "echo: hi"]
+    first.send({**message, "idempotency_key": None, "content": "next"})
+    assert text_of(first.reply()) == text_of(other.reply()) == "echo: next"
+
+
+def test_frame_joins_the_running_reply(serve: Serve) -> None:
+    """A repeat while the reply is running, over the same or a new connection, gets it once."""
+    served = serve(script=[Delta("a"), 0.3, Delta("b")])
+    message = {"type": "user", "content": "hi", "idempotency_key": "k1"}
+    first = served.connect("/ws/s1")
+    first.send(message)
+    assert first.next()["type"] == "stream_start"
+    second = served.connect("/ws/s1")
+    first.send(message)
+    second.send(message)
+    assert [frame["type"] for frame in first.reply()] == ["stream_chunk", "stream_chunk", "stream_end"]
+    assert text_of(second.reply()) == "ab"
+    first.send({"type": "user", "content": "next"})
+    assert text_of(first.reply()) == text_of(second.reply()) == "ab"
+    assert contents(served, "s1") == ["hi", "ab", "next", "ab"]
+
+
+@pytest.mark.parametrize("key", ["", 5, "x" * 256, "a b", ["k"]])
+def test_frame_with_what_is_no_key(serve: Serve, key: object) -> None:
+    """What is no key is said to be none, and nothing is sent."""
+    served = serve()
+    connection = served.connect("/ws/s1")
+    connection.send({"type": "user", "content": "hi", "idempotency_key": key})
+    assert "1 to 255 visible ASCII" in connection.next()["content"]
+    assert contents(served, "s1") == []

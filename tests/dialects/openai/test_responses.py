@@ -401,3 +401,66 @@ def test_all_is_there_after_a_restart(make_openai: MakeApp, tmp_path: Any) -> No
     store.close()
     client = make_openai(store=JsonFileStore(tmp_path / "data")).test_client()
     assert [client.get(path).json for path in paths] == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_same_key_same_answer(client: FlaskClient, stream: bool) -> None:
+    """A send that is repeated with its key is stored once, with a conversation of its own or a new one."""
+    cid = client.post(CONVERSATIONS).json["id"]
+    for fields in ({}, {"conversation": cid}):
+        answers = []
+        for _ in range(2):
+            body = {"input": "hi", "stream": stream, **fields}
+            answer = client.post(RESPONSES, json=body, headers={"Idempotency-Key": f"k{len(fields)}"})
+            answers.append(events(answer)[-1]["response"] if stream else answer.json)
+        assert answers[0] == answers[1]
+        items = client.get(f"{CONVERSATIONS}/{answers[0]['conversation']['id']}/items").json["data"]
+        assert len(items) == 2
+    assert len(client.get(CONVERSATIONS).json["data"]) == 2
+
+
+def test_same_key_other_body(client: FlaskClient) -> None:
+    """A key is one message's; and what is no key is refused."""
+    key = {"Idempotency-Key": "k"}
+    assert client.post(RESPONSES, json={"input": "hi"}, headers=key).status_code == 200
+    other = client.post(RESPONSES, json={"input": "ho"}, headers=key)
+    assert (other.status_code, other.json["error"]["type"]) == (422, "invalid_request_error")
+    assert client.post(RESPONSES, json={"input": "hi"}, headers={"Idempotency-Key": "a b"}).status_code == 400
+    assert len(client.get(CONVERSATIONS).json["data"]) == 1
+
+
+def test_same_key_of_a_stored_completion(client: FlaskClient) -> None:
+    """A completion that is kept is kept once."""
+    body = {"messages": [{"role": "user", "content": "hi"}], "store": True}
+    answers = [client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "k"}).json for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert len(client.get("/v1/chat/completions").json["data"]) == 1
+
+
+def test_key_while_it_is_running(make_openai: MakeApp) -> None:
+    """Who sends again while the first is answered joins it; in the background the same response is named."""
+    client = make_openai(script=[Delta("a"), 0.3, Delta("b")]).test_client()
+    key = {"Idempotency-Key": "k"}
+    first = client.post(RESPONSES, json={"input": "hi", "background": True}, headers=key).json
+    again = client.post(RESPONSES, json={"input": "hi", "background": True}, headers=key).json
+    assert (again["id"], again["status"]) == (first["id"], "in_progress")
+    streamed = events(client.get(f"{RESPONSES}/{first['id']}?stream=true"))
+    assert text(streamed[-1]["response"]) == "ab"
+    done = client.post(RESPONSES, json={"input": "hi", "background": True}, headers=key).json
+    assert (done["id"], done["status"]) == (first["id"], "completed")
+
+
+def test_events_that_there_are_not(make_openai: MakeApp) -> None:
+    """Behind the last event there is nothing, and beyond it an error; also of a reply that is running."""
+    client = make_openai().test_client()
+    streamed = events(client.post(RESPONSES, json={"input": "hi", "stream": True}))
+    path = f"{RESPONSES}/{streamed[-1]['response']['id']}?stream=true&starting_after="
+    last = streamed[-1]["sequence_number"]
+    assert events(client.get(f"{path}{last}")) == []
+    for after in (last + 1, -2, "x"):
+        answer = client.get(f"{path}{after}")
+        assert (answer.status_code, answer.json["error"]["param"]) == (400, "starting_after")
+    client = make_openai(script=[Delta("half"), 30.0]).test_client()
+    made = respond(client, "go", background=True)
+    beyond = client.get(f"{RESPONSES}/{made['id']}?stream=true&starting_after=999")
+    assert beyond.status_code == 400

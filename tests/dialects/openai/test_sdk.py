@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -212,13 +213,18 @@ class Cutter:
             except OSError:
                 return
             with closing(client), socket.create_connection(self._target) as server:
-                while data := client.recv(65536):
-                    server.sendall(data)
-                    answer = server.recv(65536)
-                    if self.cuts:
-                        self.cuts -= 1
-                        break
-                    client.sendall(answer)
+                self._pass(client, server)
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            for sock in select.select([client, server], [], [], 10)[0]:
+                data = sock.recv(65536)
+                if sock is server and self.cuts:
+                    self.cuts -= 1
+                    return
+                if not data:
+                    return
+                (server if sock is client else client).sendall(data)
 
     def close(self) -> None:
         self._listener.close()
@@ -229,6 +235,22 @@ def cutter(server: Server) -> Iterator[Cutter]:
     proxy = Cutter(server.url, cuts=2)
     yield proxy
     proxy.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_retry_on_a_cut_connection(server: Server, cutter: Cutter, stream: bool) -> None:
+    """The SDK sends again what was cut off; with a key of the user's it is stored and answered once."""
+    headers = {"Idempotency-Key": f"retry-{stream}"}
+    with openai.OpenAI(base_url=f"{cutter.url}/v1", api_key="any", max_retries=3) as client:
+        if stream:
+            with client.responses.stream(model="echo", input="once", extra_headers=headers) as events:
+                made = events.get_final_response()
+        else:
+            made = client.responses.create(model="echo", input="once", extra_headers=headers)
+    assert cutter.cuts == 0
+    assert made.output_text == "echo: once"
+    assert made.conversation is not None
+    assert [message["content"] for message in server.messages(made.conversation.id)] == ["once", "echo: once"]
 
 
 def test_llm_style_plain_requests(server: Server) -> None:
