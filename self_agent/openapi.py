@@ -96,7 +96,7 @@ spec = Spec(
     backend=Plugin,
     naming_strategy=name_of,
     title="self_agent",
-    description="A conversation server: five dialects over one store.",
+    description="A conversation server: six dialects over one store.",
     version="0.1.0",
     validation_error_status=400,
 )

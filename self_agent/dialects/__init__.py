@@ -1,4 +1,4 @@
-"""Which dialects there are, and how a setting mounts them: a sixth is one file and one line here."""
+"""Which dialects there are, and how a setting mounts them: a seventh is one file and one line here."""
 
 from __future__ import annotations
 
