@@ -8,6 +8,7 @@ from flask import Blueprint, request
 from pydantic import Field
 
 from core.web import Json, ViewResult
+from self_agent import keys
 from self_agent.dialects.base import Keyed, callers_key, conversations, relayed
 from self_agent.dialects.openai import stored
 from self_agent.document import Asks, Sample
@@ -34,7 +35,7 @@ Relayed = Annotated[ViewResult, EVENTS]  # or whatever the upstream says
 
 @blueprint.post(ROOT)
 @spec.validate(tags=["openai"])
-def create(json: CompletionBody, headers: Keyed) -> Asks[Json[dict[str, Any]]] | Relayed:
+def create(json: CompletionBody) -> Asks[Json[dict[str, Any]]] | Relayed:
     """Answer a chat completion request, plain or streamed; what the upstream refuses comes back in its own words.
 
     With `store` the question and the reply are kept, and the answer is this server's: see `stored`. Without it the
@@ -42,7 +43,7 @@ def create(json: CompletionBody, headers: Keyed) -> Asks[Json[dict[str, Any]]] |
     go of, at the next piece.
     """
     if json.keep:
-        return stored.answer(request.get_json(), headers.stored)
+        return stored.answer(request.get_json(), _key())
     completion = conversations.complete(request.get_data(), api_key=callers_key())
     passed = {
         **completion.headers,
@@ -50,3 +51,8 @@ def create(json: CompletionBody, headers: Keyed) -> Asks[Json[dict[str, Any]]] |
         "X-Accel-Buffering": "no",  # a proxy such as nginx must not hold a stream back
     }
     return relayed(completion.body), completion.status, passed
+
+
+def _key() -> str | None:
+    """Return what is kept of the key, which only a completion that is stored has."""
+    return Keyed(**{keys.HEADER: request.headers.get(keys.HEADER)}).stored
