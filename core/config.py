@@ -35,6 +35,7 @@ class Settings:
     threads: int = _setting(4096, "requests, streams and sockets that can be open at the same time")
     grace_seconds: float = _setting(10.0, "how long running replies may go on after SIGTERM or Ctrl-C")
     max_body_bytes: int = _setting(4_000_000, "largest request body; a larger one gets 413")
+    max_import_bytes: int = _setting(2_000_000_000, "largest file that is taken in by POST /api/v1/import")
     max_reply_bytes: int = _setting(4_000_000, "longest reply; a longer one is stopped there, and kept as incomplete")
     dialects: str = _setting("", "which dialects are served, each with an optional prefix; empty is all of them")
     cors_origins: str = _setting("", "further origins that may call, comma-separated; local ones always may")
@@ -92,6 +93,7 @@ _RANGES = (
     ("threads", 4, 65536),
     ("grace_seconds", 0, 3600),
     ("max_body_bytes", 1000, 1_000_000_000),
+    ("max_import_bytes", 1000, 1_000_000_000_000),
     ("max_reply_bytes", 1000, 1_000_000_000),
     ("keep_deleted_days", 0, 36_500),
     ("connect_timeout", 0.1, 3600),

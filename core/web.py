@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -33,6 +33,8 @@ LOCAL_ORIGINS = (
     r"(tauri|app|file)://.*",
     r"https?://tauri\.localhost",
 )
+READS_ITSELF = "reads_body_itself"
+_CHUNK = 1 << 16  # bytes of a body that is not read at once
 ALLOWED_HEADERS = [
     "authorization",
     "content-type",
@@ -46,6 +48,7 @@ ALLOWED_HEADERS = [
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]
 ViewResult = tuple[Any, int, dict[str, str]]
 T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Json(tuple[Any, int, dict[str, str]], Generic[T]):
@@ -77,6 +80,7 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
     """
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["MAX_IMPORT_LENGTH"] = settings.max_import_bytes
     app.url_map.strict_slashes = False  # with or without a trailing slash, and never a redirect
     app.url_map.merge_slashes = False
     origins = allowed_origins(settings)
@@ -86,7 +90,7 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
         {
             "origins": "*" if origins is None else origins,
             "allow_headers": ALLOWED_HEADERS,
-            "expose_headers": ["X-Request-Id", "Retry-After"],
+            "expose_headers": ["X-Request-Id", "Retry-After", "Content-Disposition"],
             "methods": ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
             "max_age": 600,
         },
@@ -120,7 +124,28 @@ def install_body(app: Flask) -> None:
     @app.before_request
     def check() -> None:
         if request.method in ("POST", "PUT", "PATCH") and request.routing_exception is None:
-            _check_body()
+            if getattr(app.view_functions[request.endpoint or ""], READS_ITSELF, False):
+                request.max_content_length = app.config["MAX_IMPORT_LENGTH"]
+                _check_media_type()
+            else:
+                _check_body()
+
+
+def reads_body(view: View) -> View:
+    """Mark a view that reads the body itself, with `body_chunks`, for it may be larger than memory."""
+    setattr(view, READS_ITSELF, True)
+    return view
+
+
+def body_chunks() -> Iterator[bytes]:
+    """Yield the body of the current request as it comes. Raises InvalidRequest when the WSGI server cannot read it."""
+    try:
+        while chunk := request.stream.read(_CHUNK):
+            yield chunk
+    except HTTPException:
+        raise
+    except Exception as error:  # of a broken chunk: each WSGI server has a class of its own
+        raise InvalidRequest("the body cannot be read to its end") from error
 
 
 def _install_errors(app: Flask, error_body: ErrorBody) -> None:
@@ -206,8 +231,7 @@ def _check_body() -> None:
     """Refuse a body that is not a JSON object: other sites can send forms, but not JSON, unasked."""
     if not request.content_length and "Transfer-Encoding" not in request.headers:
         return
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("the body must be JSON: send 'Content-Type: application/json'")
+    _check_media_type()
     _read_body()
     body = request.get_json(silent=True)  # Flask keeps the result for the view
     if not isinstance(body, dict):
@@ -220,6 +244,11 @@ def _check_body() -> None:
         orjson.dumps(body)  # which goes less deep than reading does
     except orjson.JSONEncodeError:
         raise InvalidRequest("the body is nested too deeply") from None
+
+
+def _check_media_type() -> None:
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("the body must be JSON: send 'Content-Type: application/json'")
 
 
 def _read_body() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -20,6 +21,7 @@ from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
 from self_agent.titles import Titles
+from self_agent.transfer import Transfer
 from self_agent.turns.runner import Turns
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -36,6 +38,8 @@ class Parts:
     shelves: Shelves
     feed: Feed
     titles: Titles
+    transfer: Transfer
+    settings: Settings
 
 
 def create_app(
@@ -55,7 +59,8 @@ def create_app(
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
     cli.install(app)
     provider = provider or from_settings(settings)
-    store = store or open_store(settings)
+    if store is None:
+        store = cli.later(partial(open_store, settings)) if cli.is_running() else open_store(settings)
     feed = Feed()
     titles = Titles(store, provider, feed.tell, is_on=settings.auto_title)
     turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell)
@@ -68,8 +73,9 @@ def create_app(
         tell=feed.tell,
         keep_deleted_days=settings.keep_deleted_days,
     )
-    shelves = Shelves(store, use_cases, feed.tell)
-    parts = app.extensions["self_agent"] = Parts(store, turns, provider, use_cases, shelves, feed, titles)
+    shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
+    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings)
+    app.extensions["self_agent"] = parts
     install_health(app, parts)
     welcome.install(app, parts.provider.status)
     return app

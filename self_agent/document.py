@@ -27,11 +27,13 @@ from self_agent.events import Delta, Done, Event, Started
 from self_agent.models import Message
 
 T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
 Asks = Annotated[T, "asks the model"]  # what a view returns that does not stream, but can fail as the model does
 
 ID = {"type": "string", "pattern": r"^[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,127}$", "example": "demo"}
 NUMBER = {"type": "integer", "minimum": 0, "example": 1}
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+EXAMPLE = "body_example"  # the attribute of a view with the body that it takes
 SERVER = ("server", "The server itself.")  # the tag of what belongs to no dialect
 FILLERS: dict[Any, Any] = {str: "Hello", int: 1, bool: False, float: 1.0}  # for a field without an example
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds, if the upstream names any."}}
@@ -82,7 +84,7 @@ def complete(document: dict[str, Any], app: Flask, error_body: ErrorBody, *, aut
         operation["tags"] = [tag]
         operation["security"] = [{"bearer": []}] if auth and tag != SERVER[0] else []
         operation["operationId"] = _name(rule, method, answers)
-        _describe_request(operation, hints)
+        _describe_request(operation, hints, getattr(app.view_functions[rule.endpoint], EXAMPLE, None))
         returned = list(_returned(hints.get("return", Any)))
         operation["responses"] = {}
         if content := _content(operation["operationId"], returned, answers):
@@ -138,7 +140,17 @@ def _tag(app: Flask, rule: Rule) -> tuple[str, str]:
 # --- requests
 
 
-def _describe_request(operation: dict[str, Any], hints: dict[str, Any]) -> None:
+def with_body(example: list[Any]) -> Callable[[View], View]:
+    """Describe the body of a view that reads it itself: a list of objects, such as these."""
+
+    def mark(view: View) -> View:
+        setattr(view, EXAMPLE, example)
+        return view
+
+    return mark
+
+
+def _describe_request(operation: dict[str, Any], hints: dict[str, Any], example: list[Any] | None) -> None:
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             default = int if parameter["schema"]["type"] == "integer" else str
@@ -150,6 +162,12 @@ def _describe_request(operation: dict[str, Any], hints: dict[str, Any]) -> None:
             [parameter["schema"]] = [kind for kind in parameter["schema"]["anyOf"] if kind != {"type": "null"}]
         if examples := parameter["schema"].get("examples"):
             parameter["example"] = examples[0]
+    if example is not None:
+        schema = {"description": "A list of chats, or one chat."}  # what is none is reported, each by itself
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
     body = hints.get("json")
     if body is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = example_of(body)

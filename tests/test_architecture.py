@@ -38,6 +38,10 @@ ALLOWED = {
     },
     "self_agent.legacy_shelves": {"core", "self_agent.models", "self_agent.storage", "self_agent.shelves"},
     "self_agent.legacy": {"core", "self_agent.models", "self_agent.storage", "self_agent.legacy_shelves"},
+    "self_agent.transfer": {
+        "core", "self_agent.models", "self_agent.events", "self_agent.storage", "self_agent.conversations",
+        "self_agent.shelves", "self_agent.legacy",
+    },
     "self_agent.encoders": {"self_agent.events", "self_agent.models"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
@@ -56,9 +60,12 @@ ALLOWED = {
         "core", "core.web", "self_agent.models", "self_agent.events", "self_agent.turns", "self_agent.conversations",
         "self_agent.shelves", "self_agent.encoders", "self_agent.outlet", "self_agent.streams", "self_agent.openapi",
         "self_agent.document", "self_agent.listening", "self_agent.keys",
+        "self_agent.transfer",
     },
     "self_agent.welcome": {"self_agent.document"},
-    "self_agent.cli": {"self_agent.legacy", "self_agent.dialects"},
+    "self_agent.cli": {
+        "core", "self_agent.models", "self_agent.storage", "self_agent.legacy", "self_agent.transfer",
+    },
 }  # fmt: skip
 WIRING = (
     "self_agent",

@@ -18,6 +18,7 @@ from self_agent.models import Message
 from self_agent.openapi import Headers
 from self_agent.shelves import Shelves
 from self_agent.streams import Stream
+from self_agent.transfer import Transfer
 from self_agent.turns.hub import Hub
 from self_agent.turns.turn import Turn
 
@@ -48,6 +49,7 @@ class Dialect:
 
 conversations = cast(Conversations, LocalProxy(lambda: current_app.extensions["self_agent"].conversations))
 shelves = cast(Shelves, LocalProxy(lambda: current_app.extensions["self_agent"].shelves))
+transfer = cast(Transfer, LocalProxy(lambda: current_app.extensions["self_agent"].transfer))
 
 
 def hub() -> Hub:

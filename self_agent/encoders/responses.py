@@ -46,6 +46,7 @@ class ResponseEvents:
         self._items: list[Item] = []  # that are whole
         self._kind = ""  # of the one that is not
         self._said: list[str] = []  # of that
+        self._head = b""  # of the events of its pieces
         self._call = {"call_id": "", "name": ""}
         self._calls = 0
         self._place = 0  # of the call, as the model counts
@@ -84,9 +85,11 @@ class ResponseEvents:
     def _delta(self, delta: Delta) -> bytes:
         data = b""
         if delta.reasoning and not self._items and self._kind in ("", REASONING):  # what comes later is in the whole
-            data = self._opened(REASONING) + self._piece("response.reasoning_text.delta", delta.reasoning)
+            data = self._opened(REASONING) + self._piece(delta.reasoning)
         if delta.text:
-            data += self._opened(MESSAGE) + self._piece("response.output_text.delta", delta.text, logprobs=[])
+            if self._kind != MESSAGE:
+                data += self._opened(MESSAGE)
+            return data + self._piece(delta.text)
         return data
 
     def _call_delta(self, delta: CallDelta) -> bytes:
@@ -98,17 +101,16 @@ class ResponseEvents:
             data += self._opened(CALL)
         if not delta.arguments:
             return data
-        return data + self._piece("response.function_call_arguments.delta", delta.arguments, part=False)
+        return data + self._piece(delta.arguments)
 
-    def _piece(self, kind: str, text: str, *, part: bool = True, **more: Any) -> bytes:
+    def _piece(self, text: str) -> bytes:
+        """Return the event of a piece of the item that is open: each token comes by here, hence the ready head."""
         self._said.append(text)
-        where = {"content_index": 0} if part else {}
-        before, self._number = self._number, self._number + len(text) - 1
-        if self._number + 1 <= self._after:
-            self._number += 1
-            return b""
-        text = text[max(0, self._after - before) :]
-        return self._frame(kind, **self._where, **where, delta=text, **more)
+        before = self._number
+        self._number = number = before + len(text)
+        if before < self._after:
+            text = text[self._after - before :]
+        return b'%b%b,"sequence_number":%d}\n\n' % (self._head, orjson.dumps(text), number) if text else b""
 
     @property
     def _where(self) -> dict[str, Any]:
@@ -125,6 +127,10 @@ class ResponseEvents:
             return b""
         data = self._closed()
         self._kind, self._said = kind, []
+        delta = f"response.{_DELTAS[kind]}.delta"
+        more = {} if kind == CALL else {"content_index": 0, **({"logprobs": []} if kind == MESSAGE else {})}
+        fields = orjson.dumps({"type": delta, **self._where, **more})[:-1]
+        self._head = b'event: %b\ndata: %b,"delta":' % (delta.encode(), fields)
         added = self._frame("response.output_item.added", output_index=len(self._items), item=self._item("in_progress"))
         return data + added + self._part("response.content_part.added", "")
 
@@ -188,6 +194,7 @@ class ResponseEvents:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
+_DELTAS = {MESSAGE: "output_text", REASONING: "reasoning_text", CALL: "function_call_arguments"}
 # There is no event for a response that was cancelled: its stream ends as one that is not whole.
 _ENDS = {
     "completed": "response.completed",

@@ -61,6 +61,7 @@ class Store(ABC):
         user_id: str,
         *,
         messages: Sequence[Message] = (),
+        shown: int | None = None,
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
@@ -68,7 +69,7 @@ class Store(ABC):
         """Create a conversation with the next free number. Raises Conflict if the id is taken.
 
         It begins with `messages`, which are stored with it or not at all; their ids are only names to which their
-        `parent`s refer (0 begins anew, None follows the one before), and the branch of the last one is shown.
+        `parent`s refer (0 begins anew, None follows the one before); the branch of `shown`, else of the last, is shown.
 
         `fields` are any of `models.SETTABLE`; another is a TypeError. A project that was deleted is none. `created_at`
         and `updated_at`, which is the same unless given, are for a conversation that is older than this store; its

@@ -134,6 +134,11 @@ def numbered(messages: Sequence[Message], number: int) -> list[Message]:
     return result
 
 
+def place_of(name: int, messages: Sequence[Message]) -> int:
+    """Return where a message is that is named so. Raises ValueError, for it is a bug, when there is none."""
+    return [message.id for message in messages].index(name)
+
+
 def next_after(position: int, count: int) -> int:
     """Return the next free position when `count` were taken. Raises StorageError when there are not so many."""
     if position + count - 1 > MAX_POSITION:

@@ -294,3 +294,20 @@ def test_torn_append_leaves_branch(open_store: Open, folder: Path) -> None:
         whole = cut >= len(after) - end - len(b"\n]}\n")
         assert shown(store) in (("q1 a2]}",) if whole else ("q1 a1", "q1 a2]}")), cut
         store.close()
+
+
+def test_created_with_any_branch_shown(reopen: Open) -> None:
+    """A conversation that is made of messages shows the branch that it is told to, from its first moment on."""
+    store = reopen()
+    rows = [
+        Message("user", "q", id=1, parent=0),
+        Message("assistant", "a", id=2),
+        Message("assistant", "b", 3, parent=1),
+    ]
+    made = store.create("c", "u", messages=rows, shown=2)
+    assert (made.summary, shown(store)) == ("a", "q a")
+    assert next(iter(store.siblings("c").values())) == sorted(m.id for m in store.everything("c") if m.role != "user")
+    with pytest.raises(ValueError, match="9"):
+        store.create("d", "u", messages=rows, shown=9)
+    assert store.get("d") is None
+    assert shown(reopen()) == "q a"

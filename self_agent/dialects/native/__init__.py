@@ -7,10 +7,10 @@ from typing import Any
 from core import errors
 from core.errors import AppError
 from self_agent.dialects.base import Dialect
-from self_agent.dialects.native import branches, feed, shelves, talking
+from self_agent.dialects.native import branches, feed, shelves, talking, transfer
 from self_agent.dialects.native.conversations import MODELS, ROOT, blueprint
 
-__all__ = ["DIALECT", "branches", "talking"]
+__all__ = ["DIALECT", "branches", "talking", "transfer"]
 
 
 def _error_body(error: AppError) -> tuple[Any, int]:
@@ -20,4 +20,6 @@ def _error_body(error: AppError) -> tuple[Any, int]:
 blueprint.register_blueprint(shelves.blueprint)
 blueprint.register_blueprint(feed.blueprint)
 
-DIALECT = Dialect("self_agent", (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS, feed.EVENTS), blueprint, _error_body)
+_MOUNTS = (ROOT, MODELS, shelves.FOLDERS, shelves.TAGS, feed.EVENTS, transfer.EXPORT, transfer.IMPORT)
+
+DIALECT = Dialect("self_agent", _MOUNTS, blueprint, _error_body)

@@ -38,7 +38,7 @@ class Projects:
         try:
             data = files.read_file(self._path)[0] if self._path.exists() else b"{}"
             content = orjson.loads(data)
-            projects = [_project(fields) for fields in content.get("projects", [])]
+            projects = [project_of(fields) for fields in content.get("projects", [])]
             last_project = max([0, int(content.get("last_project", 0)), *(project.id for project in projects)])
             last_number = int(content.get("last_number", 0))
             if max(last_number, last_project) > MAX_NUMBER:
@@ -123,7 +123,7 @@ class Projects:
         self._projects, self._last_project, self.last_number = projects, last_project, last_number
 
 
-def _project(fields: dict[str, Any]) -> Project:
+def project_of(fields: dict[str, Any]) -> Project:
     """Return a project as it was written. Raises TypeError for anything else."""
     project = Project(**fields)
     if [type(value) for value in asdict(project).values()] != [int, str, str, str] or not 0 < project.id <= MAX_NUMBER:

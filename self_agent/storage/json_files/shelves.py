@@ -70,14 +70,14 @@ def _numbers(shelf: Shelf) -> list[int]:
 
 def _shelf(fields: dict[str, Any]) -> Shelf:
     """Return a shelf as it was written. Raises TypeError and KeyError for anything else."""
-    folders = tuple(_row(Folder, row) for row in fields["folders"])
-    shelf = Shelf(folders, tuple(_row(Tag, row) for row in fields["tags"]))
+    folders = tuple(row_of(Folder, row) for row in fields["folders"])
+    shelf = Shelf(folders, tuple(row_of(Tag, row) for row in fields["tags"]))
     if not all(type(number) is int and 0 < number <= MAX_NUMBER for number in _numbers(shelf)):
         raise TypeError("not numbers of conversations")
     return shelf
 
 
-def _row(kind: type[T], fields: dict[str, Any]) -> T:
+def row_of(kind: type[T], fields: dict[str, Any]) -> T:
     row = kind(**fields)
     if not all(type(value) in _KINDS[kind][name] for name, value in vars(row).items()):
         raise TypeError(f"not a {kind.__name__}")

@@ -64,6 +64,20 @@ def load(path: Path) -> dict[str, Entry]:
         return {}
 
 
+def fault(path: Path) -> str | None:
+    """Return what is wrong with a snapshot; one of another version, or none, is as good as one."""
+    try:
+        with os.fdopen(files.open_file(path, files.READ), "rb") as lines:
+            if next(lines, b"") == _OPENING:
+                for _ in _entries(lines):
+                    pass
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        return f"it cannot be used: {error}"
+    return None
+
+
 def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
     checksum = 0
     for line in lines:

@@ -12,10 +12,10 @@ from core.errors import Conflict, NotFound, NotYours
 from self_agent.models import Conversation, Message, Page, id_at, number_of
 from self_agent.storage.base import NO_CONVERSATION, NO_MESSAGE, Begun, Change, Sent
 from self_agent.storage.json_files import reading, repeats, rewriting
-from self_agent.storage.json_files.entry import Entry, wanted, with_header
+from self_agent.storage.json_files.entry import Entry, choice, wanted, with_header
 from self_agent.storage.json_files.lines import ON_DISK, header_of
 from self_agent.storage.json_files.opened import Opened
-from self_agent.storage.rows import check_settable, hidden, is_as_expected
+from self_agent.storage.rows import check_settable, hidden, is_as_expected, place_of
 
 T = TypeVar("T")
 
@@ -35,18 +35,20 @@ class JsonFileStore(Opened):
         user_id: str,
         *,
         messages: Sequence[Message] = (),
+        shown: int | None = None,
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
     ) -> Conversation:
-        times = {"created_at": created_at, "updated_at": updated_at}
-        return self._create(conversation_id, user_id, *messages, **times, **fields)[0].conversation()
+        fields |= {"created_at": created_at, "updated_at": updated_at}
+        return self._create(conversation_id, user_id, *messages, shown=shown, **fields)[0].conversation()
 
     def _create(
         self,
         conversation_id: str,
         user_id: str,
         *messages: Message,
+        shown: int | None = None,
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
@@ -57,6 +59,8 @@ class JsonFileStore(Opened):
             now = created_at or clock.now()
             clock.not_before(updated_at or now)
             header = header_of(conversation_id, number, user_id, fields, now, updated_at or now)
+            if shown is not None:
+                header |= choice(id_at(number, place_of(shown, messages) + 1), id_at(number, len(messages)))
             entry, stored = self._documents.create(header, messages)
             self._catalog.add(entry)
             self._leave_gone_project(entry)

@@ -30,6 +30,7 @@ from self_agent.storage.rows import (
     hidden,
     is_as_expected,
     numbered,
+    place_of,
     positions_wanted,
 )
 
@@ -56,6 +57,7 @@ class MemoryStore(Grouping):
         user_id: str,
         *,
         messages: Sequence[Message] = (),
+        shown: int | None = None,
         created_at: str | None = None,
         updated_at: str | None = None,
         **fields: Any,
@@ -69,6 +71,8 @@ class MemoryStore(Grouping):
         clock.not_before(made.updated_at)
         record = Record(made)
         record.add(from_rows(fill(numbered(messages, made.number), made.number, 1)))
+        if shown is not None:
+            record.end = place_of(shown, messages)
         self._records[conversation_id] = record
         return record.refresh(updated_at=max([made.updated_at, *(m.timestamp for m in record.messages)]))
 
