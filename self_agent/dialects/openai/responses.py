@@ -20,7 +20,7 @@ from self_agent.dialects.base import Keyed, callers_key, conversations, event_st
 from self_agent.dialects.openai import asking
 from self_agent.dialects.openai.asking import ResponseBody
 from self_agent.dialects.openai.conversations import PREFIX, behind, found_as, found_message
-from self_agent.dialects.openai.errors import Refused, Unknown
+from self_agent.dialects.openai.errors import Refused, Unknown, unsupported
 from self_agent.dialects.openai.items import messages_of
 from self_agent.dialects.openai.listing import Cursor, Listing, check_include, page_of
 from self_agent.document import Asks
@@ -111,6 +111,8 @@ def create(json: ResponseBody, headers: Keyed) -> Asks[Json[dict[str, Any]]] | E
 def retrieve(response_id: ResponseId, query: RetrieveQuery) -> Json[dict[str, Any]] | Events:
     """Return a response, or its events behind one of them: of a running one as they come."""
     check_include()
+    if query.include_obfuscation:
+        raise unsupported("include_obfuscation")
     found = _answered(response_id)
     if not query.stream:
         return json_response(_current(found, response_id))

@@ -348,6 +348,12 @@ def test_what_cannot_be_done_is_named(client: FlaskClient, fields: Any, param: s
     assert client.get(CONVERSATIONS).json["data"] == []
 
 
+def test_what_a_stream_cannot_have(client: FlaskClient) -> None:
+    """Obfuscation is not faked."""
+    answer = client.get(f"{RESPONSES}/{respond(client)['id']}?stream=true&include_obfuscation=true")
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "include_obfuscation")
+
+
 def test_empty_question_is_refused(client: FlaskClient) -> None:
     """What is asked must be something."""
     assert client.post(RESPONSES, json={"input": " "}).status_code == 400
