@@ -38,6 +38,10 @@ class Settings:
     max_import_bytes: int = _setting(2_000_000_000, "largest file that is taken in by POST /api/v1/import")
     max_reply_bytes: int = _setting(4_000_000, "longest reply; a longer one is stopped there, and kept as incomplete")
     dialects: str = _setting("", "which dialects are served, each with an optional prefix; empty is all of them")
+    page: bool = _setting(True, "serve the chat page at /; false is a plain page there")
+    libraries_registry: str = _setting(
+        "", "registry of npm packages to fetch the page's libraries from; empty is https://registry.npmjs.org"
+    )
     cors_origins: str = _setting("", "further origins that may call, comma-separated; local ones always may")
     allowed_hosts: str = _setting("", "further names this server is reached by, comma-separated; local ones always are")
     auth_enabled: bool = _setting(False, "require a JWT in every request")
@@ -87,7 +91,7 @@ class Settings:
         return [part.strip() for part in getattr(self, name).split(",") if part.strip()]
 
 
-SECRETS = frozenset({"jwt_secret", "openai_api_key"})
+SECRETS = frozenset({"jwt_secret", "openai_api_key", "libraries_registry"})  # a URL may have a password in it
 _RANGES = (
     ("port", 0, 65535),
     ("threads", 4, 65536),

@@ -12,11 +12,12 @@ from typing_extensions import NotRequired, TypedDict
 from core import auth, config, web
 from core.config import Settings
 from core.web import Json, json_response
-from self_agent import cli, openapi, welcome
+from self_agent import cli, openapi, page
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.feed import Feed
 from self_agent.models import LOCAL_USER
+from self_agent.page import Page
 from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
@@ -40,6 +41,7 @@ class Parts:
     titles: Titles
     transfer: Transfer
     settings: Settings
+    page: Page | None
 
 
 def create_app(
@@ -52,8 +54,11 @@ def create_app(
     settings = settings or config.load()
     app = Flask(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
+    if settings.page:
+        mounts.keep_free(*page.ROOTS)
     web.install(app, settings, mounts.error_body)
-    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
+    public_views = page.VIEWS if settings.page else ()
+    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC, public_views=public_views)
     web.install_body(app)
     mounts.register(app)
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
@@ -74,10 +79,11 @@ def create_app(
         keep_deleted_days=settings.keep_deleted_days,
     )
     shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
-    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings)
+    chat_page = Page(settings.libraries_registry) if settings.page else None
+    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, chat_page)
     app.extensions["self_agent"] = parts
     install_health(app, parts)
-    welcome.install(app, parts.provider.status)
+    page.install(app, chat_page, provider.status)
     return app
 
 
@@ -86,6 +92,14 @@ def parts_of(app: Flask) -> Parts:
     parts = app.extensions["self_agent"]
     assert isinstance(parts, Parts)
     return parts
+
+
+def start(app: Flask) -> None:
+    """Begin with what may take long, in the background: the model, and the libraries of the page."""
+    parts = parts_of(app)
+    parts.provider.start()
+    if parts.page:
+        parts.page.start()
 
 
 def close(app: Flask, grace: float = 0.0) -> None:

@@ -20,7 +20,7 @@ from gunicorn.glogging import Logger
 
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, create_app, parts_of
+from self_agent import close, create_app, parts_of, start
 from self_agent.gunicorn_worker import EXTRA_GRACE, Worker
 
 Announce = Callable[[Settings, int], None]
@@ -79,9 +79,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
         os.kill(os.getppid(), signal.SIGUSR1)  # see `Master.handle_usr1`
-        start = threading.Timer(ANNOUNCING, parts_of(self.flask_app).provider.start)  # which has something to say too
-        start.daemon = True
-        start.start()
+        timer = threading.Timer(ANNOUNCING, start, (self.flask_app,))  # which has something to say too
+        timer.daemon = True
+        timer.start()
         return self.flask_app
 
     def end_turns(self, grace: float) -> None:

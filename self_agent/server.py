@@ -20,7 +20,7 @@ from werkzeug.serving import is_running_from_reloader, run_simple
 from core import logs
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, create_app, parts_of
+from self_agent import close, create_app, start
 from self_agent.providers import from_settings
 
 BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
@@ -96,7 +96,7 @@ def _run_werkzeug(settings: Settings) -> int:
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     announce(settings, settings.port)
-    parts_of(app).provider.start()
+    start(app)
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0
 

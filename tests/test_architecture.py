@@ -62,7 +62,12 @@ ALLOWED = {
         "self_agent.document", "self_agent.listening", "self_agent.keys",
         "self_agent.transfer",
     },
-    "self_agent.welcome": {"self_agent.document"},
+    "self_agent.welcome": set(),
+    "self_agent.libraries": {"core"},
+    "self_agent.assets": {"self_agent.libraries"},
+    "self_agent.page": {
+        "core", "self_agent.document", "self_agent.welcome", "self_agent.libraries", "self_agent.assets",
+    },
     "self_agent.cli": {
         "core", "self_agent.models", "self_agent.storage", "self_agent.legacy", "self_agent.transfer",
     },
@@ -83,6 +88,7 @@ KNOWS_FLASK = (
     "self_agent.dialects",
     "self_agent.cli",
     "self_agent.welcome",
+    "self_agent.page",
     *WIRING,
 )
 

@@ -33,6 +33,16 @@ class Mounts:
         for name, prefix in self._prefixes.items():
             app.register_blueprint(DIALECTS[name].blueprint, url_prefix=prefix or None)
 
+    def keep_free(self, *roots: str) -> None:
+        """Raise StartupError when a dialect is below one of `roots`, which belong to the page."""
+        for root in roots:
+            for taken, dialect in self._roots.items():
+                if f"{taken}/".startswith(f"{root}/"):
+                    raise StartupError(
+                        f"DIALECTS: the prefix of {dialect.name} must not begin with {root}, where the chat page is; "
+                        f"choose another, such as /{dialect.name}, or set PAGE=false"
+                    )
+
     def error_body(self, error: AppError, path: str) -> tuple[object, int]:
         """Return the body and status of an error in the envelope of the dialect with the nearest root."""
         roots = [root for root in self._roots if path == root or path.startswith(root + "/")]
