@@ -9,11 +9,13 @@ from pathlib import Path
 import requests
 
 from self_agent.libraries import FetchFailed, locked, obtain
+from tests import upstream as models
 from tests.page.browsing import NoBrowser, PageServer, asking, chromium
 from tests.serving import CONVERSATIONS, ROOT
 from tests.upstream import FakeUpstream, Reply
 
 PICTURE = ROOT / "docs" / "screenshot.png"
+MODEL = "llama-3.3-70b"
 SIZE = {"width": 1280, "height": 800}
 OTHERS = {  # chats that the list shows, oldest first
     "bread": ("Why does my sourdough not rise?", "Most often the starter is too cold or too young."),
@@ -53,14 +55,15 @@ For $n$ rows and $m$ columns:
 def take(path: Path) -> None:
     """Start a server, talk to it, open its page and write what it looks like to `path`."""
     obtain(locked())
+    models.MODEL = MODEL  # who says to have answered
     with (
         tempfile.TemporaryDirectory() as folder,
         FakeUpstream() as upstream,
         chromium() as browser,
-        PageServer(Path(folder), **{**asking(upstream), "openai_model": "llama-3.3-70b"}) as server,
+        PageServer(Path(folder), **{**asking(upstream), "openai_model": MODEL}) as server,
     ):
         for name, (question, reply) in {**OTHERS, "grid": (QUESTION, REPLY)}.items():
-            upstream.enqueue(Reply([reply]))
+            upstream.enqueue(Reply([reply], usage={"total_tokens": len(question + reply) // 4}))
             assert server.send(name, question).status_code == 200
         requests.patch(f"{server.url}{CONVERSATIONS}/grid", json={"name": "Shortest path in a grid"}, timeout=10)
         page = browser.new_page(viewport=SIZE, locale="en-GB", device_scale_factor=1.5)
