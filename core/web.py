@@ -46,6 +46,7 @@ ALLOWED_HEADERS = [
     "idempotency-key",
     "x-request-id",
     r"x-stainless-.*",
+    r"openai-.*",  # of the SDKs in a browser: beta, organization, project
 ]
 
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]

@@ -137,6 +137,7 @@ class Model(TypedDict):
     name: str
     state: str
     progress: NotRequired[Any]
+    source: NotRequired[str]
     error: NotRequired[str]
 
 

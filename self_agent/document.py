@@ -66,7 +66,7 @@ OF_STATE = "depends on what there is"  # what a view returns that only reads, bu
 
 def sample_of(framing: Framing) -> Sample:
     """Return a short reply in a framing."""
-    message = Message("assistant", "Hello!", id=2)
+    message = Message("assistant", "Hello!", id=2, timestamp="2025-04-30T10:00:00.000000Z")
     events: tuple[Event, ...] = (Started("turn", "demo", 1, 2), Delta("Hel"), Delta("lo!"), Done(message))
     return Sample(framing.content_type, b"".join(map(framing.encode, events)).decode())
 

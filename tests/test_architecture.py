@@ -27,7 +27,7 @@ ALLOWED = {
     },
     "self_agent.conversations": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turns", "self_agent.history",
+        "self_agent.turns", "self_agent.history", "self_agent.keys",
     },
     "self_agent.feed": {"self_agent.events", "self_agent.turns"},
     "self_agent.titles": {
@@ -42,7 +42,7 @@ ALLOWED = {
         "core", "self_agent.models", "self_agent.events", "self_agent.storage", "self_agent.conversations",
         "self_agent.shelves", "self_agent.legacy",
     },
-    "self_agent.encoders": {"self_agent.events"},
+    "self_agent.encoders": {"self_agent.events", "self_agent.models"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",

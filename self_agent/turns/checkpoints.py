@@ -58,7 +58,7 @@ class Checkpoints:
 
     def _write(self, turn: Turn) -> None:
         with turn.checkpointing:
-            if turn.is_claimed:
+            if turn.is_claimed or not turn.is_kept:
                 return
             try:
                 if text := turn.since_checkpoint():

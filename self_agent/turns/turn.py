@@ -16,9 +16,10 @@ from dataclasses import replace
 from functools import reduce
 
 from core import logs
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
-from self_agent.models import Message
+from self_agent.events import CallDelta, Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
+from self_agent.models import Message, calls_of
 from self_agent.providers.base import Cancellation
+from self_agent.turns.calls import calls_in, noted, pieces_of
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Turn:
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
+        self.is_kept = True  # in the store
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
@@ -217,7 +219,8 @@ class Turn:
             self.reply = replace(reply, content="", reasoning=None)
             thoughts = [Delta(reasoning=piece) for piece in _pieces(reply.reasoning or "")]
             sources = [Sources(reply.sources)] if reply.sources else []
-            self._publish([self._started(), *thoughts, *sources, *map(Delta, _pieces(reply.content))])
+            words: list[Event] = [*map(Delta, _pieces(reply.content)), *pieces_of(calls_of(reply))]
+            self._publish([self._started(), *thoughts, *sources, *words])
 
     def started(self) -> None:
         """Tell readers that the model has accepted the question."""
@@ -238,9 +241,10 @@ class Turn:
                         events.append(chunk)
                         self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
-                    self.reply = replace(
-                        self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
-                    )
+                    self.reply = noted(self.reply, chunk)
+                elif isinstance(chunk, CallDelta):
+                    events.append(chunk)
+                    self.room -= _size(chunk.arguments)
                 elif isinstance(chunk, Sources):
                     self.reply = replace(self.reply, sources=chunk.sources)
                     events.append(chunk)
@@ -267,6 +271,10 @@ class Turn:
         """Return the text and the reasoning so far."""
         deltas = [event for event in self._events if isinstance(event, Delta)]
         return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
+
+    def calls(self) -> list[dict[str, str]]:
+        """Return the functions that are to be called, as far as the model has said; see `Message.extra`."""
+        return calls_in(event for event in self._events if isinstance(event, CallDelta))
 
     def since_checkpoint(self) -> str:
         """Return the text that the last checkpoint does not cover, and count it as covered."""

@@ -118,8 +118,8 @@ export function read(id, { size, before, signal }) {
 }
 export const send = (id, body, key, signal) =>
   open("POST", `${ROOT}${chat(id)}/messages/stream`, { body, key, signal });
-export const regenerate = (id, message, body, signal) =>
-  open("POST", `${ROOT}${chat(id)}/messages/${message}/regenerate/stream`, { body, signal });
+export const regenerate = (id, message, body, key, signal) =>
+  open("POST", `${ROOT}${chat(id)}/messages/${message}/regenerate/stream`, { body, key, signal });
 export const join = (id, after, signal) =>
   open("GET", `${ROOT}${chat(id)}/stream${after == null ? "" : `?after=${encodeURIComponent(after)}`}`, { signal });
 export const stop = (id) => ask("POST", `${chat(id)}/stop`);

@@ -1,8 +1,10 @@
 // Markdown text -> safe DOM: the only place where a text becomes elements.
-import DOMPurify from "dompurify";
+import "dompurify/purify.min.js"; // half the size of the module, and sets a global
 import { dressCode, highlight } from "./highlight.js";
 import { lex, normalise, toHtml } from "./markdown.js";
 import { typeset } from "./math.js";
+
+const { DOMPurify } = globalThis;
 
 const SCHEMES = ["http:", "https:", "mailto:", "tel:"];
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,[a-z0-9+/=\s]*$/i;

@@ -145,12 +145,8 @@ export async function regenerate(message) {
   const { id } = current.value;
   const at = messages.value.findIndex((one) => one.id === message.id);
   const shown = messages.value.slice(0, message.role === "user" ? at + 1 : at);
-  let sent = false;
-  const open = (signal) => {
-    if (sent) return api.join(id, 0, signal); // it carries no key: better joined than answered twice
-    sent = true;
-    return api.regenerate(id, message.id, {}, signal);
-  };
+  const key = randomId();
+  const open = (signal) => api.regenerate(id, message.id, {}, key, signal);
   return ask({ shown, open, again: () => regenerate(message) });
 }
 
