@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
 
-.PHONY: run test test-postgres check format bench bench-peers torture soak
+.PHONY: run test test-postgres check format bench bench-peers screenshot torture soak
 
 run: $(VENV)/.run
+	@$(BIN)/python -m self_agent.libraries || true
 	$(BIN)/python run.py $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev
+	@$(BIN)/python -m self_agent.libraries --tests || true
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # What `make test` tests over a store in memory, over PostgreSQL.
@@ -50,6 +52,10 @@ bench: $(VENV)/.bench
 $(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
+
+# A picture of the page with a prepared chat, for the README.
+screenshot: $(VENV)/.dev
+	$(BIN)/python -m tests.page.screenshot
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture.crash --kills 1000

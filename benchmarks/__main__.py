@@ -1,7 +1,7 @@
 """Run benchmarks one after another and put their tables into docs/performance.md, between its two markers.
 
-    python -m benchmarks [writes] [store] [branches] [postgres] [http] [sends] [streams] [feed] [transfer] \\
-        [relay_provider] [peers] [--file docs/performance.md]
+    python -m benchmarks [writes] [store] [branches] [lists] [postgres] [http] [joins] [sends] [streams] \\
+        [responses] [feed] [transfer] [relay_provider] [page] [peers] [--file docs/performance.md]
 
 Without names all are run but `peers`, which `make bench-peers` installs first. The sections of those that are not run
 stay, and so does all that is outside the markers. The pictures are drawn from the rows of the tables they stand under.
@@ -28,11 +28,14 @@ TITLES = {  # by the name of the module; in the order in which they are run and 
     "lists": "Lists over HTTP (`bench_lists`)",
     "postgres": "The store on PostgreSQL (`bench_postgres`)",
     "http": "Over HTTP (`bench_http`)",
+    "joins": "Joining a running reply (`bench_joins`)",
     "sends": "A send (`bench_sends`)",
     "streams": "Many at once (`bench_streams`)",
+    "responses": "OpenAI's responses (`bench_responses`)",
     "feed": "The live list (`bench_feed`)",
     "transfer": "Imports, exports and copies (`bench_transfer`)",
     "relay_provider": "The provider alone (`bench_relay_provider`)",
+    "page": "A reply on the page (`bench_page`)",
     "peers": "Beside LiteLLM's proxy and Open WebUI (`bench_peers`)",
 }
 APART = {"peers"}  # run only by their names

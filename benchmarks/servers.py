@@ -89,6 +89,7 @@ def self_agent(
         "DATA_DIR": str(folder / "data"),
         "LOG_DIR": str(folder / "logs"),
         "PROVIDER": "echo",
+        "PAGE": "false",  # which would fetch its libraries
         **{name.upper(): str(value) for name, value in settings.items()},
     }
     if script:  # `-c` would put the folder before the checkout

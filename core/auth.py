@@ -17,8 +17,16 @@ from core.config import Settings
 from core.errors import Unauthorized
 
 
-def install(app: Flask, settings: Settings, *, local_user: str, public: Collection[str] = ()) -> None:
-    """Set `g.user_id` before every request; the `public` paths need no token. A preflight never has one.
+def install(
+    app: Flask,
+    settings: Settings,
+    *,
+    local_user: str,
+    public: Collection[str] = (),
+    public_views: Collection[str] = (),
+) -> None:
+    """Set `g.user_id` before every request; the `public` paths need no token, nor do the views that are named by
+    `public_views` (Flask's endpoints). A preflight never has one.
 
     `g.expires` is until when it is the user's, in seconds since the epoch. `g.auth_enabled` says what the
     `Authorization` header is for: our token, or whatever a dialect reads in it.
@@ -30,7 +38,7 @@ def install(app: Flask, settings: Settings, *, local_user: str, public: Collecti
         g.expires = math.inf
         if not settings.auth_enabled:
             g.user_id = local_user
-        elif request.method != "OPTIONS" and request.path not in public:
+        elif request.method != "OPTIONS" and request.path not in public and request.endpoint not in public_views:
             g.user_id, g.expires = user_of(_token(), settings)
 
 

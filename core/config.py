@@ -32,13 +32,20 @@ class Settings:
     keep_deleted_days: int = _setting(30, "how long what is deleted can be restored; 0: it is gone at once")
     log_dir: Path = _setting(Path("logs"), "folder of the log files")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: str = _setting("text", "text; or json: an object a line, for programs that collect logs")
+    metrics: bool = _setting(True, "serve /metrics for Prometheus, to this computer or with a token")
     debug: bool = _setting(False, "use the development server and reload on changes")
     threads: int = _setting(4096, "requests, streams and sockets that can be open at the same time")
     grace_seconds: float = _setting(10.0, "how long running replies may go on after SIGTERM or Ctrl-C")
+    drain_seconds: float = _setting(0.0, "how long all is still served after SIGTERM while /readyz says 503")
     max_body_bytes: int = _setting(4_000_000, "largest request body; a larger one gets 413")
     max_import_bytes: int = _setting(2_000_000_000, "largest file that is taken in by POST /api/v1/import")
     max_reply_bytes: int = _setting(4_000_000, "longest reply; a longer one is stopped there, and kept as incomplete")
     dialects: str = _setting("", "which dialects are served, each with an optional prefix; empty is all of them")
+    page: bool = _setting(True, "serve the chat page at /; false is a plain page there")
+    libraries_registry: str = _setting(
+        "", "registry of npm packages to fetch the page's libraries from; empty is https://registry.npmjs.org"
+    )
     cors_origins: str = _setting("", "further origins that may call, comma-separated; local ones always may")
     allowed_hosts: str = _setting("", "further names this server is reached by, comma-separated; local ones always are")
     auth_enabled: bool = _setting(False, "require a JWT in every request")
@@ -88,11 +95,12 @@ class Settings:
         return [part.strip() for part in getattr(self, name).split(",") if part.strip()]
 
 
-SECRETS = frozenset({"jwt_secret", "openai_api_key", "database_url"})
+SECRETS = frozenset({"jwt_secret", "openai_api_key", "libraries_registry", "database_url"})  # a URL may have a password
 _RANGES = (
     ("port", 0, 65535),
     ("threads", 4, 65536),
     ("grace_seconds", 0, 3600),
+    ("drain_seconds", 0, 3600),
     ("max_body_bytes", 1000, 1_000_000_000),
     ("max_import_bytes", 1000, 1_000_000_000_000),
     ("max_reply_bytes", 1000, 1_000_000_000),
@@ -104,6 +112,7 @@ _RANGES = (
 )
 _CHOICES = {
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+    "log_format": ("text", "json"),
     "jwt_algorithm": ("HS256", "HS384", "HS512"),
     "provider": ("auto", "openai", "local", "echo", "none"),
 }

@@ -36,14 +36,15 @@ class AppError(Exception):
     """Raised when nothing more precise is known.
 
     `message` is one sentence for the person at the client: the reason and, where there is one, the
-    remedy. It must hold no path, key or content of a message.
+    remedy. It must hold no path, key or content of a message. `param` is the field that is wrong, if one is.
     """
 
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.param = param
         self.retry_after = retry_after  # seconds, for the `Retry-After` header
 
 

@@ -7,12 +7,14 @@ terminal that is gone ever makes anything fail.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import logging.handlers
 import os
 import sys
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +25,10 @@ MAX_BYTES = 10_000_000  # of one file; five are kept
 ROTATE_AGAIN = 60.0  # seconds after a new file could not be begun
 SHOWN = {"shown": True}  # `log.info(…, extra=SHOWN)` is shown on the terminal too
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+FIELDS = ("request_id", "turn_id", "method", "path", "status", "milliseconds")  # of `extra`, that JSON lines show
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the request that this thread works for
+node_id = ""  # this server's, where there are several
 
 
 class RotatingFile(logging.handlers.RotatingFileHandler):
@@ -57,7 +63,11 @@ class Terminal(logging.Handler):
         self._has_bar = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        try:
+            text = self.format(record)
+        except Exception:  # a mistake in a log line is no reason for what it tells of to fail
+            self.handleError(record)
+            return
         with self._drawing:
             end, self._has_bar = "\n" if self._has_bar else "", False
             write(sys.stderr, f"{end}{text}\n")
@@ -105,8 +115,32 @@ class Formatter(logging.Formatter):
         """Return the time of a record."""
         return clock.from_microseconds(int(record.created * 1e6))
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of a record: one, whatever is in the message."""
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
 
-class TerminalFormatter(logging.Formatter):
+
+class JsonFormatter(Formatter):
+    """A JSON object for each record, on one line of ASCII; a field that has no value is left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `time`, `level`, `logger`, `message`, the `FIELDS`, `node_id` and `exception`."""
+        found = {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
+        found["request_id"] = found.get("request_id") or request_id.get()
+        found["node_id"] = node_id
+        if record.exc_info and record.exc_info[0]:
+            found["exception"] = self.formatException(record.exc_info)
+        head = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps({**head, **{name: value for name, value in found.items() if value != ""}}, default=str)
+
+
+class TerminalFormatter(Formatter):
     """What somebody who looks on needs: the message, and whether it is a warning."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -115,14 +149,22 @@ class TerminalFormatter(logging.Formatter):
         return level + super().format(record)
 
 
+def escaped(text: str) -> str:
+    """Keep what is in a message from forging lines, and from moving a terminal's cursor."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def is_shown(record: logging.LogRecord) -> bool:
     """Say whether a record is for the terminal too."""
     # gunicorn prints what the user must know by itself; its other lines are for the file
     return (record.levelno >= logging.WARNING or hasattr(record, "shown")) and not record.name.startswith("gunicorn")
 
 
-def setup(log_dir: Path, level: str) -> None:
-    """Send all logging to a rotating file in `log_dir`, some of it to the terminal too. Raises StartupError."""
+def setup(log_dir: Path, level: str, log_format: str = "text") -> None:
+    """Send all logging to a rotating file in `log_dir`, some of it to the terminal too. Raises StartupError.
+
+    With the format `json` both get objects, and the terminal all of them: whoever collects logs reads them there.
+    """
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
         to_file = RotatingFile(log_dir / "self_agent.log", maxBytes=MAX_BYTES, backupCount=4, encoding="utf-8")
@@ -132,9 +174,11 @@ def setup(log_dir: Path, level: str) -> None:
     for old in root.handlers[:]:
         root.removeHandler(old)
         old.close()
-    to_file.setFormatter(Formatter(FORMAT))
-    terminal.setFormatter(TerminalFormatter())
-    terminal.addFilter(is_shown)  # once, however often this is called
+    is_json = log_format == "json"
+    to_file.setFormatter(JsonFormatter() if is_json else Formatter(FORMAT))
+    terminal.setFormatter(JsonFormatter() if is_json else TerminalFormatter())
+    terminal.setLevel(logging.NOTSET if is_json else logging.INFO)
+    terminal.filters = [] if is_json else [is_shown]
     root.addHandler(to_file)
     root.addHandler(terminal)
     root.setLevel(level)

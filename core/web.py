@@ -19,6 +19,7 @@ from flask.json.provider import JSONProvider
 from flask_cors.core import get_cors_options, set_cors_headers
 from werkzeug.exceptions import HTTPException
 
+from core import logs
 from core.config import Settings
 from core.errors import AppError, Forbidden, InvalidRequest, Unauthorized, UnsupportedMediaType, from_http_status
 
@@ -34,6 +35,8 @@ LOCAL_ORIGINS = (
     r"https?://tauri\.localhost",
 )
 READS_ITSELF = "reads_body_itself"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+NO_ROUTE, OTHER = "(none)", "(other)"  # what is said of a path that is none, and of a method that nobody knows
 _CHUNK = 1 << 16  # bytes of a body that is not read at once
 ALLOWED_HEADERS = [
     "authorization",
@@ -43,9 +46,11 @@ ALLOWED_HEADERS = [
     "idempotency-key",
     "x-request-id",
     r"x-stainless-.*",
+    r"openai-.*",  # of the SDKs in a browser: beta, organization, project
 ]
 
 ErrorBody = Callable[[AppError, str], tuple[Any, int]]
+Answered = Callable[[str, str, int, float], None]  # is told of each answer: method, route, status, seconds
 ViewResult = tuple[Any, int, dict[str, str]]
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -73,10 +78,11 @@ def json_response(data: T, status: int = 200) -> Json[T]:
     return cast("Json[T]", (orjson.dumps(data), status, {"Content-Type": "application/json"}))
 
 
-def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
+def install(app: Flask, settings: Settings, error_body: ErrorBody, answered: Answered | None = None) -> None:
     """Put the gates, the error handler and the access log into `app`.
 
-    `error_body(error, path)` gives the body and the status that the dialect of that path answers with.
+    `error_body(error, path)` gives the body and the status that the dialect of that path answers with. `answered` is
+    told the template of a route, never a path, and of no method that is not one of HTTP's.
     """
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -99,6 +105,7 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
     @app.before_request
     def gate() -> None:
         g.request_id = os.urandom(8).hex()
+        logs.request_id.set(g.request_id)
         g.began = time.monotonic()
         check_host(request.host, hosts)
         if (target := _raw_path())[:1] not in ("/", ""):  # a whole URL, which no browser sends to a server itself
@@ -111,9 +118,23 @@ def install(app: Flask, settings: Settings, error_body: ErrorBody) -> None:
         response.headers["X-Content-Type-Options"] = "nosniff"
         if "Origin" in request.headers:  # for the others flask-cors would search in vain, 14 µs of a view's 55
             set_cors_headers(response, cors)
-        line = (request.method, request.path, response.status_code, g.request_id, g.began)
-        response.call_on_close(lambda: _log_access(*line))
+        method, path, status, request_id, began = (
+            request.method, request.path, response.status_code, g.request_id, g.began,
+        )  # fmt: skip
+        route = request.url_rule.rule if request.url_rule else NO_ROUTE
+
+        def close() -> None:
+            seconds = time.monotonic() - began
+            _log_access(method, path, status, request_id, seconds)
+            if answered is not None:
+                answered(method if method in METHODS else OTHER, route, status, seconds)
+
+        response.call_on_close(close)
         return response
+
+    @app.teardown_request
+    def forget(_: BaseException | None) -> None:
+        logs.request_id.set("")  # the thread goes on to work for others
 
     _install_errors(app, error_body)
 
@@ -266,10 +287,9 @@ def _raw_path() -> str:
     return str(request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or "").partition("?")[0]
 
 
-def _log_access(method: str, path: str, status: int, request_id: str, began: float) -> None:
-    log.info("%s %s %d %.1fms %s", method, _printable(path), status, (time.monotonic() - began) * 1000, request_id)
-
-
-def _printable(path: str) -> str:
-    """Keep a path from forging log lines."""
-    return path if path.isprintable() else ascii(path)
+def _log_access(method: str, path: str, status: int, request_id: str, seconds: float) -> None:
+    milliseconds = seconds * 1000
+    path = path if path.isprintable() else ascii(path)  # or it could forge lines
+    fields = {"method": method, "path": path, "status": status, "milliseconds": round(milliseconds, 1)}
+    fields["request_id"] = request_id
+    log.info("%s %s %d %.1fms %s", method, path, status, milliseconds, request_id, extra=fields)

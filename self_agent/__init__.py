@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -12,11 +13,12 @@ from typing_extensions import NotRequired, TypedDict
 from core import auth, config, web
 from core.config import Settings
 from core.web import Json, json_response
-from self_agent import cli, openapi, welcome
+from self_agent import cli, metrics, openapi, page, readiness
 from self_agent.conversations import Conversations
 from self_agent.dialects import Mounts
 from self_agent.feed import Feed
 from self_agent.models import LOCAL_USER
+from self_agent.page import Page
 from self_agent.providers import Provider, from_settings
 from self_agent.shelves import Shelves
 from self_agent.storage import Store, open_store
@@ -24,7 +26,7 @@ from self_agent.titles import Titles
 from self_agent.transfer import Transfer
 from self_agent.turns.runner import Turns
 
-PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
+PUBLIC = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Parts:
     titles: Titles
     transfer: Transfer
     settings: Settings
+    page: Page | None
+    metrics: metrics.Metrics
+    draining: threading.Event  # set once the server is to stop
 
 
 def create_app(
@@ -52,8 +57,12 @@ def create_app(
     settings = settings or config.load()
     app = Flask(__name__, static_folder=None)
     mounts = Mounts(settings.dialects)
-    web.install(app, settings, mounts.error_body)
-    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC)
+    if settings.page:
+        mounts.keep_free(*page.ROOTS)
+    measured = metrics.Metrics()
+    web.install(app, settings, mounts.error_body, measured.answered if settings.metrics else None)
+    public_views = page.VIEWS if settings.page else ()
+    auth.install(app, settings, local_user=LOCAL_USER, public=PUBLIC, public_views=public_views)
     web.install_body(app)
     mounts.register(app)
     openapi.install(app, mounts.error_body, auth=settings.auth_enabled)
@@ -63,7 +72,9 @@ def create_app(
         store = cli.later(partial(open_store, settings)) if cli.is_running() else open_store(settings)
     feed = Feed()
     titles = Titles(store, provider, feed.tell, is_on=settings.auto_title)
-    turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell)
+    if settings.metrics and not cli.is_running():
+        measured.watch(store)
+    turns = Turns(store, most=settings.max_reply_bytes, tell=titles.tell, ended=measured.ended)
     use_cases = Conversations(
         store,
         turns,
@@ -74,10 +85,17 @@ def create_app(
         keep_deleted_days=settings.keep_deleted_days,
     )
     shelves, transfer = Shelves(store, use_cases, feed.tell), Transfer(store, use_cases, feed.tell)
-    parts = Parts(store, turns, provider, use_cases, shelves, feed, titles, transfer, settings)
+    chat_page = Page(settings.libraries_registry) if settings.page else None
+    draining = threading.Event()
+    parts = Parts(
+        store, turns, provider, use_cases, shelves, feed, titles, transfer, settings, chat_page, measured, draining
+    )
     app.extensions["self_agent"] = parts
     install_health(app, parts)
-    welcome.install(app, parts.provider.status)
+    readiness.install(app, store, provider, draining.is_set)
+    if settings.metrics:
+        metrics.install(app, partial(measured.page, turns), auth=settings.auth_enabled)
+    page.install(app, chat_page, provider.status)
     return app
 
 
@@ -86,6 +104,14 @@ def parts_of(app: Flask) -> Parts:
     parts = app.extensions["self_agent"]
     assert isinstance(parts, Parts)
     return parts
+
+
+def start(app: Flask) -> None:
+    """Begin with what may take long, in the background: the model, and the libraries of the page."""
+    parts = parts_of(app)
+    parts.provider.start()
+    if parts.page:
+        parts.page.start()
 
 
 def close(app: Flask, grace: float = 0.0) -> None:
@@ -111,6 +137,7 @@ class Model(TypedDict):
     name: str
     state: str
     progress: NotRequired[Any]
+    source: NotRequired[str]
     error: NotRequired[str]
 
 

@@ -35,6 +35,7 @@ NUMBER = {"type": "integer", "minimum": 0, "example": 1}
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 EXAMPLE = "body_example"  # the attribute of a view with the body that it takes
 SERVER = ("server", "The server itself.")  # the tag of what belongs to no dialect
+GUARDED = ("/metrics",)  # of that, what needs a token all the same
 FILLERS: dict[Any, Any] = {str: "Hello", int: 1, bool: False, float: 1.0}  # for a field without an example
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds, if the upstream names any."}}
 WITH_BODY = {"POST", "PUT", "PATCH"}
@@ -65,7 +66,7 @@ OF_STATE = "depends on what there is"  # what a view returns that only reads, bu
 
 def sample_of(framing: Framing) -> Sample:
     """Return a short reply in a framing."""
-    message = Message("assistant", "Hello!", id=2)
+    message = Message("assistant", "Hello!", id=2, timestamp="2025-04-30T10:00:00.000000Z")
     events: tuple[Event, ...] = (Started("turn", "demo", 1, 2), Delta("Hel"), Delta("lo!"), Done(message))
     return Sample(framing.content_type, b"".join(map(framing.encode, events)).decode())
 
@@ -82,7 +83,7 @@ def complete(document: dict[str, Any], app: Flask, error_body: ErrorBody, *, aut
         tag, sentence = _tag(app, rule)
         tags[tag] = sentence
         operation["tags"] = [tag]
-        operation["security"] = [{"bearer": []}] if auth and tag != SERVER[0] else []
+        operation["security"] = [{"bearer": []}] if auth and (tag != SERVER[0] or rule.rule in GUARDED) else []
         operation["operationId"] = _name(rule, method, answers)
         _describe_request(operation, hints, getattr(app.view_functions[rule.endpoint], EXAMPLE, None))
         returned = list(_returned(hints.get("return", Any)))

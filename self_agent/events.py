@@ -1,6 +1,7 @@
 """What happens in a reply, as facts without bytes: encoders turn them into what a client reads.
 
-A reply is `Started (Delta | Sources)* (Done | Failed)`. A provider yields `Delta`, `Sources` and `Info`.
+A reply is `Started (Delta | CallDelta | Sources)* (Done | Failed)`. A provider yields `Delta`, `CallDelta`, `Sources`
+and `Info`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,19 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """The next piece of a call of one of the client's functions; the first piece has its `call_id` and `name`.
+
+    `index` tells the calls of a reply apart, from 0; `arguments` are a piece of JSON.
+    """
+
+    index: int
+    arguments: str = ""
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """What the reply draws on: `{"type", "id" or "url", "title", …}` each; all so far, not only the new ones."""
 
@@ -69,12 +83,13 @@ class Failed:
 def reached(number: int, event: Event) -> int:
     """Return the number of an event behind the one that has `number`: what a reader has then, whatever the pieces were.
 
-    It grows by the characters of each piece and by one with each other event but sources, which are sent again
-    to everybody. Hence a reply that is running and the same one read from the store are numbered alike.
+    It grows by the characters of each piece and by one with each other event but sources, which are sent again to
+    everybody, and calls, which OpenAI's API alone shows and counts by itself. Hence a reply that is running and the
+    same one read from the store are numbered alike.
     """
     if isinstance(event, Delta):
         return number + len(event.text) + len(event.reasoning)
-    if isinstance(event, Sources):
+    if isinstance(event, (Sources, CallDelta)):
         return number
     if isinstance(event, Done) and event.message and event.message.error == CUT_OFF:
         return LAST  # readers may have had more of it than was kept
@@ -101,5 +116,5 @@ def unheard(user_id: str, change: Change) -> None:
     """Tell nobody."""
 
 
-Event = Union[Started, Delta, Sources, Done, Failed]
-Chunk = Union[Delta, Sources, Info]
+Event = Union[Started, Delta, CallDelta, Sources, Done, Failed]
+Chunk = Union[Delta, CallDelta, Sources, Info]

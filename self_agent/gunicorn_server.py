@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from gunicorn.glogging import Logger
 
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, create_app, parts_of
+from self_agent import close, create_app, parts_of, start
 from self_agent.gunicorn_worker import EXTRA_GRACE, Worker
 
 Announce = Callable[[Settings, int], None]
@@ -60,7 +61,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_connections": self.settings.threads + 1000,
             "keepalive": KEEP_ALIVE,
             "timeout": 0,  # a laptop that slept must not find its server killed
-            "graceful_timeout": round(self.settings.grace_seconds) + EXTRA_GRACE,
+            "graceful_timeout": math.ceil(self.settings.drain_seconds + self.settings.grace_seconds) + EXTRA_GRACE,
             "logger_class": FileLogger,
             "control_socket_disable": True,
             "forwarder_headers": "",  # no client may say what our path is
@@ -79,13 +80,24 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(*COLLECTOR)
         os.kill(os.getppid(), signal.SIGUSR1)  # see `Master.handle_usr1`
-        start = threading.Timer(ANNOUNCING, parts_of(self.flask_app).provider.start)  # which has something to say too
-        start.daemon = True
-        start.start()
+        timer = threading.Timer(ANNOUNCING, start, (self.flask_app,))  # which has something to say too
+        timer.daemon = True
+        timer.start()
         return self.flask_app
+
+    def drain(self) -> None:
+        """Have `/readyz` say from now on that the server is stopping."""
+        if self.flask_app is not None:
+            parts_of(self.flask_app).draining.set()
+
+    def refused(self) -> None:
+        """Count a request that no thread was left for."""
+        if self.flask_app is not None:
+            parts_of(self.flask_app).metrics.refused()
 
     def end_turns(self, grace: float) -> None:
         """End the worker's turns, in a thread: this is called from signal handlers."""
+        self.drain()
         if self.flask_app is not None:
             turns = parts_of(self.flask_app).turns
             threading.Thread(target=turns.close, args=(grace,), daemon=True).start()

@@ -16,14 +16,14 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from self_agent.gunicorn_connections import has_head, has_more, has_read_ahead
 from self_agent.outlet import Lent
-from self_agent.providers.base import is_readable
 from self_agent.streams import LEND
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 0.005  # seconds in which a client that has got its answer sends its next request, if it is in a hurry
 LENT = object()  # what became of a connection that somebody else has now
+ALWAYS = ("/healthz", "/metrics")  # are answered even where all threads are busy
 EXTRA_GRACE = 5  # seconds after the grace for storing replies and writing the last events
 HEAD_SECONDS = 10.0  # for a request's line and headers, once the connection is open
 BODY_SECONDS = 60.0  # for its body
@@ -31,7 +31,6 @@ WRITE_SECONDS = 60.0  # for a client to take an answer, or a piece of one
 READING = 1.0  # seconds that a request may take to come even where threads are short
 RESERVE = 4  # threads that answer when all others are busy
 LOOK = 0.1  # seconds between two looks at who waits for a thread
-LONGEST_HEAD = 1 << 16  # bytes
 BUSY = b'{"data":{"success":false,"error":"all threads of the server are busy; try again shortly"}}'
 
 
@@ -68,6 +67,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """Ends its turns as soon as it is told to stop, and waits for no client where others would wait with it."""
 
     interrupts = 0
+    drained_at = math.inf  # in `time.monotonic`: when to go on with the end that SIGTERM asked for
 
     def init_process(self) -> None:
         self.thread = threading.local()  # `lent`: the request's connection was lent to the hub
@@ -176,8 +176,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             thread = self.thread
             environ[LEND] = partial(self.lend, thread.req, thread.conn)
             environ["wsgi.input"] = Timed(environ["wsgi.input"], thread.lane.reading, thread.conn)
-            if thread.lane is self.main or environ["PATH_INFO"].rstrip("/") == "/healthz":
+            if thread.lane is self.main or environ["PATH_INFO"].rstrip("/") in ALWAYS:
                 return app(environ, start_response)
+            self.app.refused()
             thread.req.must_close = True  # nor is a body waited for
             start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Retry-After", "2")])
             return [BUSY]
@@ -208,9 +209,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # --- looking after what takes too long
 
     def murder_pending(self) -> None:
-        """Called every second: cut off who has not sent a whole request in time."""
+        """Called every second: cut off who has not sent a whole request in time; end what was drained."""
         super().murder_pending()
         now = time.monotonic()
+        if now >= self.drained_at and self.alive:
+            self.leave()
         self.main.threads = self.cfg.threads  # there may be more again
         for lane in (self.main, self.reserve):
             for conn, (_, until) in list(lane.reading.items()):
@@ -239,9 +242,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self.app.end_turns(0.0)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        if self.alive:
-            self.app.end_turns(self.cfg.graceful_timeout - EXTRA_GRACE)
-        super().handle_exit(sig, frame)
+        """End; for SIGTERM after a while in which all is still served, and a balancer sees that it will not be.
+
+        SIGQUIT is how the master tells of Ctrl-C. After SIGTERM it gives two seconds then: no grace is left.
+        """
+        if sig == signal.SIGTERM and self.alive and self.app.settings.drain_seconds:
+            self.app.drain()
+            self.drained_at = min(self.drained_at, time.monotonic() + self.app.settings.drain_seconds)
+        elif self.alive and self.drained_at == math.inf:
+            self.leave()
+        elif sig == signal.SIGQUIT:
+            self.app.end_turns(0.0)
+            super().handle_exit(sig, frame)
+
+    def leave(self) -> None:
+        """Let the running turns end within the grace, and accept nothing more."""
+        grace = self.app.settings.grace_seconds
+        self.cfg.set("graceful_timeout", math.ceil(grace) + EXTRA_GRACE)  # of what is left of it after draining
+        self.app.end_turns(grace)
+        super().handle_exit(signal.SIGTERM, None)
 
 
 class Timed:
@@ -263,27 +282,3 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
-
-
-def has_head(conn: Any) -> bool:
-    """Say whether a request's head is there as a whole, without taking it or waiting for it."""
-    try:
-        data = conn.sock.recv(LONGEST_HEAD, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # gone: any thread will do to find that out
-    return not data or b"\r\n\r\n" in data
-
-
-def has_read_ahead(conn: Any) -> bool:
-    """Say whether bytes of the next request came with the last one."""
-    return bool(conn.initialized and conn.parser.unreader.buf.getvalue())
-
-
-def has_more(conn: Any) -> bool:
-    """Say whether the next request on a connection comes within a moment: handing it on would take as long.
-
-    One client gets 1.5 times, 16 clients 1.3 times as many answers a second.
-    """
-    return has_read_ahead(conn) or is_readable(conn.sock.fileno(), AT_ONCE)

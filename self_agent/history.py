@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from self_agent.models import Message
+from self_agent.models import Message, calls_of, result_of
 from self_agent.providers.base import ChatMessage
 
 FIRST_READ = 64  # messages read before asking for more
@@ -34,15 +35,18 @@ def fit(system_prompt: str, newest_first: Iterable[Message], context_tokens: int
 
     The newest message is always sent, however long. None is empty, user and assistant alternate (neighbours
     of one role are joined), the first after the instructions is the user's. System messages inside the
-    conversation join the instructions: many chat templates accept only one, at the beginning.
+    conversation join the instructions: many chat templates accept only one, at the beginning. Of calls of functions
+    those are sent that have a result, and the results of these: models refuse one without the other.
     """
     room = context_tokens - context_tokens // REPLY_SHARE - tokens(system_prompt)
     chosen: list[Message] = []
     for message in newest_first:
         room -= tokens(message.content)
+        if message.extra:
+            room -= sum(tokens(call["arguments"]) for call in calls_of(message))
         if chosen and room < 0:
             break
-        if message.content.strip():
+        if message.content.strip() or message.extra:
             chosen.append(message)
     chosen.reverse()
     instructions = [system_prompt, *(m.content for m in chosen if m.role == "system")]
@@ -54,10 +58,35 @@ def fit(system_prompt: str, newest_first: Iterable[Message], context_tokens: int
 
 
 def _alternate(messages: Iterable[Message]) -> list[ChatMessage]:
+    messages = list(messages)
     talk: list[ChatMessage] = []
+    called: set[str] = set()
+    with_result = {result_of(message) for message in messages if message.extra}
     for message in messages:
-        if talk and talk[-1]["role"] == message.role:
-            talk[-1]["content"] += "\n\n" + message.content
-        else:
-            talk.append({"role": message.role, "content": message.content})
+        calls = [call for call in calls_of(message) if call["call_id"] in with_result] if message.extra else []
+        if (result := result_of(message)) is not None:
+            if result in called:
+                talk.append({"role": "tool", "tool_call_id": result, "content": message.content})
+        elif message.content.strip() or calls:
+            _add(talk, message, [_tool_call(call) for call in calls])
+            called.update(call["call_id"] for call in calls)
     return talk
+
+
+def _add(talk: list[ChatMessage], message: Message, calls: list[dict[str, Any]]) -> None:
+    """Add a message, to the last one if that is of the same role."""
+    if talk and talk[-1]["role"] == message.role:
+        texts = (talk[-1]["content"], message.content)
+        talk[-1]["content"] = "\n\n".join(text for text in texts if text)
+    else:
+        talk.append({"role": message.role, "content": message.content})
+    if calls:
+        talk[-1].setdefault("tool_calls", []).extend(calls)
+
+
+def _tool_call(call: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": call["call_id"],
+        "type": "function",
+        "function": {"name": call["name"], "arguments": call["arguments"]},
+    }

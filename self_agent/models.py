@@ -36,6 +36,9 @@ class Message:
     upstream's own objects. `parent` is the id of the message that it follows where that is not the one before it, 0
     where it begins the conversation anew; to a store None says "whatever is shown last". `key` is what is kept of the
     key that a question, or the wish for another reply, was sent with (see `keys`); no answer and no export shows it.
+    `extra` is what few messages have: `calls`, the functions that a reply wants called, each `{"call_id", "name",
+    "arguments"}`; `call_id`, which of them a question is the result of; `role`, what OpenAI's API calls a message that
+    is `system` here; `asked`, how a question wants to be answered; `finish_reason`, why a reply was cut short.
     """
 
     role: str
@@ -52,6 +55,14 @@ class Message:
     is_deleted: bool = False
     parent: int | None = None
     key: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class Metadata(dict[str, str]):
+    """What a client wants kept with a conversation: words by their names. Nobody changes it in place."""
+
+    def __hash__(self) -> int:  # type: ignore[override] # conversations that are alike share theirs
+        return hash(frozenset(self.items()))
 
 
 def _settable(default: Any) -> Any:
@@ -79,6 +90,7 @@ class Conversation:
     model: str | None = _settable(None)
     project_id: int = _settable(0)
     is_draft: bool = _settable(False)
+    metadata: Metadata | None = _settable(None)
     pinned: bool = _settable(False)
     archived: bool = _settable(False)
     count: int = 0
@@ -184,6 +196,21 @@ def number_of(message_id: int) -> int:
 def position_of(message_id: int) -> int:
     """Return the position that a message was given in its conversation."""
     return message_id & MAX_POSITION
+
+
+def calls_of(message: Message) -> list[dict[str, str]]:
+    """Return the functions that a reply wants called, as far as somebody who edited the file left them whole."""
+    calls = (message.extra or {}).get("calls")
+    if not isinstance(calls, list):
+        return []
+    names = ("call_id", "name", "arguments")
+    return [call for call in calls if isinstance(call, dict) and all(isinstance(call.get(name), str) for name in names)]
+
+
+def result_of(message: Message) -> str | None:
+    """Return the `call_id` of the call that a question is the result of, None for all other messages."""
+    call_id = (message.extra or {}).get("call_id")
+    return call_id if isinstance(call_id, str) else None
 
 
 def first_of(role: str, content: str) -> str:

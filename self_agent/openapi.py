@@ -50,8 +50,12 @@ class Paging(Query):
 def describe(error: ValidationError) -> str:
     """Say in one sentence which field is wrong, and why; the value is not repeated."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "body"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{field_of(error)}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def field_of(error: ValidationError) -> str:
+    """Return which field is wrong, or `body`."""
+    return ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"]) or "body"
 
 
 class Plugin(FlaskPlugin):
@@ -70,7 +74,7 @@ class Plugin(FlaskPlugin):
             if json:
                 arguments["json"] = json.model_validate(request.get_json(silent=True) or {})
         except ValidationError as error:
-            raise InvalidRequest(describe(error)) from None
+            raise InvalidRequest(describe(error), param=field_of(error)) from None
         return func(**arguments)
 
 
@@ -92,7 +96,7 @@ spec = Spec(
     backend=Plugin,
     naming_strategy=name_of,
     title="self_agent",
-    description="A conversation server: five dialects over one store.",
+    description="A conversation server: six dialects over one store.",
     version="0.1.0",
     validation_error_status=400,
 )

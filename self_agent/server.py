@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import logging
 import signal
 import socket
 import sys
@@ -20,16 +21,18 @@ from werkzeug.serving import is_running_from_reloader, run_simple
 from core import logs
 from core.config import Settings
 from core.errors import StartupError
-from self_agent import close, create_app, parts_of
+from self_agent import close, create_app, start
 from self_agent.providers import from_settings
 from self_agent.storage import chosen, postgres
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that may wait to be accepted; gunicorn sets the same
 
 
 def run(settings: Settings) -> int:
     """Serve until a signal; return the exit code. Raises StartupError when it must not start."""
-    logs.setup(settings.log_dir, settings.log_level)
+    logs.setup(settings.log_dir, settings.log_level, settings.log_format)
     if settings.debug or sys.platform == "win32":
         return _run_werkzeug(settings)
     from self_agent.gunicorn_server import Server
@@ -37,7 +40,7 @@ def run(settings: Settings) -> int:
     _raise_open_files()
     code = Server(settings, listen(settings.host, settings.port), announce).serve()
     if code == 0:
-        say_goodbye()
+        say_goodbye(settings)
     return code
 
 
@@ -77,12 +80,21 @@ def announce(settings: Settings, port: int) -> None:
     ]
     if not settings.auth_enabled and settings.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append("  WARNING: other machines can reach this address; set AUTH_ENABLED=true or HOST=127.0.0.1")
-    logs.write(sys.stdout, "\n".join(lines) + "\n")
+    _say(settings, lines)
 
 
-def say_goodbye() -> None:
+def say_goodbye(settings: Settings) -> None:
     """Say that the end was an orderly one, in the process that the user started."""
-    logs.write(sys.stdout, "self_agent has stopped; everything is stored\n")
+    _say(settings, ["self_agent has stopped; everything is stored"])
+
+
+def _say(settings: Settings, lines: list[str]) -> None:
+    """Print lines for a person; who collects JSON gets them so."""
+    if settings.log_format == "json":
+        for line in lines:
+            log.info("%s", line.strip())
+    else:
+        logs.write(sys.stdout, "\n".join(lines) + "\n")
 
 
 def _run_werkzeug(settings: Settings) -> int:
@@ -92,12 +104,12 @@ def _run_werkzeug(settings: Settings) -> int:
         return 0
     app = create_app(settings)
     if not settings.debug:
-        atexit.register(say_goodbye)  # what was registered first is called last
+        atexit.register(say_goodbye, settings)  # what was registered first is called last
     atexit.register(close, app, settings.grace_seconds)
     with contextlib.suppress(ValueError):  # the reloader serves in a thread, where signals can't be set
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     announce(settings, settings.port)
-    parts_of(app).provider.start()
+    start(app)
     run_simple(settings.host, settings.port, app, threaded=True, use_reloader=settings.debug)
     return 0
 

@@ -1,21 +1,18 @@
-"""The page at `/`, until there is a chat page: what runs here, which model answers, and where to read on."""
+"""The plain page at `/`, where there is no chat page: what runs here, which model answers, and where to read on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from string import Template
-from typing import Annotated, Any
+from typing import Any
 
-from flask import Flask, Response, request
-
-from self_agent.document import Sample
+from flask import Response
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>self_agent</title>
+<title>self_agent</title>$again
 <style>
   :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
   body { max-width: 40rem; margin: 10vh auto; padding: 0 1rem }
@@ -32,28 +29,26 @@ from a terminal:</p>
   <dt>Requests to try</dt><dd><a href="/docs">/docs</a>, <a href="/openapi.json">/openapi.json</a></dd>
   <dt>Health</dt><dd><a href="/healthz">/healthz</a></dd>
 </dl>
+<p>$why_not</p>
 </html>
 """)
+AGAIN = '\n<meta http-equiv="refresh" content="3">'
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",  # the chat page comes in its place
 }
 
 
-def install(app: Flask, status: Callable[[], dict[str, Any]]) -> None:
-    """Serve the page; `status` returns what the provider says of itself."""
+def page(url: str, model: dict[str, Any], why_not: str = "") -> Response:
+    """Return the page; `url` is where the server was reached, `model` what the provider says of itself.
 
-    @app.get("/")
-    def welcome() -> Annotated[Response, Sample("text/html", "<!doctype html>…")]:
-        """Say what runs here, for a person."""
-        return page(request.url_root, status())
-
-
-def page(url: str, model: dict[str, Any]) -> Response:
-    """Return the page; `url` is where the server was reached, `model` what the provider says of itself."""
+    `why_not` says why there is no chat page yet: then the browser looks for one every few seconds.
+    """
     state = model.get("error") or model["state"]
     if model["state"] == "downloading":
         state = f"being fetched, {100 * model.get('progress', 0):.0f} %"
-    texts = {"url": url.rstrip("/"), "model": model["name"], "state": state}
-    html = PAGE.substitute({name: escape(str(text)) for name, text in texts.items()})
+    texts = {"url": url.rstrip("/"), "model": model["name"], "state": state, "why_not": why_not}
+    escaped = {name: escape(str(text)) for name, text in texts.items()}
+    html = PAGE.substitute(escaped, again=AGAIN if why_not else "")
     return Response(html, headers=HEADERS, content_type="text/html; charset=utf-8")

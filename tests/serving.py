@@ -55,6 +55,7 @@ class Server:
             "DATA_DIR": str(folder / "data"),
             "LOG_DIR": str(folder / "logs"),
             "PROVIDER": "echo",
+            "PAGE": "false",  # which would fetch its libraries
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         self.process = subprocess.Popen(

@@ -27,7 +27,7 @@ ALLOWED = {
     },
     "self_agent.conversations": {
         "core", "self_agent.models", "self_agent.events", "self_agent.providers", "self_agent.storage",
-        "self_agent.turns", "self_agent.history",
+        "self_agent.turns", "self_agent.history", "self_agent.keys",
     },
     "self_agent.feed": {"self_agent.events", "self_agent.turns"},
     "self_agent.titles": {
@@ -42,7 +42,7 @@ ALLOWED = {
         "core", "self_agent.models", "self_agent.events", "self_agent.storage", "self_agent.conversations",
         "self_agent.shelves", "self_agent.legacy",
     },
-    "self_agent.encoders": {"self_agent.events"},
+    "self_agent.encoders": {"self_agent.events", "self_agent.models"},
     "self_agent.outlet": {"self_agent.events", "self_agent.turns", "self_agent.encoders", "self_agent.providers"},
     "self_agent.streams": {
         "core", "self_agent.events", "self_agent.outlet", "self_agent.turns", "self_agent.encoders",
@@ -62,7 +62,14 @@ ALLOWED = {
         "self_agent.document", "self_agent.listening", "self_agent.keys",
         "self_agent.transfer",
     },
-    "self_agent.welcome": {"self_agent.document"},
+    "self_agent.metrics": {"core", "core.web", "self_agent.document", "self_agent.storage", "self_agent.turns"},
+    "self_agent.readiness": {"core", "core.web", "self_agent.providers", "self_agent.storage"},
+    "self_agent.welcome": set(),
+    "self_agent.libraries": {"core"},
+    "self_agent.assets": {"self_agent.libraries"},
+    "self_agent.page": {
+        "core", "self_agent.document", "self_agent.welcome", "self_agent.libraries", "self_agent.assets",
+    },
     "self_agent.cli": {
         "core", "self_agent.models", "self_agent.storage", "self_agent.legacy", "self_agent.transfer",
     },
@@ -70,6 +77,7 @@ ALLOWED = {
 WIRING = (
     "self_agent",
     "self_agent.server",
+    "self_agent.gunicorn_connections",
     "self_agent.gunicorn_server",
     "self_agent.gunicorn_worker",
 )  # these put the parts together
@@ -83,6 +91,9 @@ KNOWS_FLASK = (
     "self_agent.dialects",
     "self_agent.cli",
     "self_agent.welcome",
+    "self_agent.metrics",
+    "self_agent.readiness",
+    "self_agent.page",
     *WIRING,
 )
 

@@ -71,3 +71,48 @@ def test_blank_is_never_sent() -> None:
     assert fit("", newest_first([Message("assistant", " \n"), Message("user", "hi")]), 4096) == [
         {"role": "user", "content": "hi"}
     ]
+
+
+def call(call_id: str, content: str = "") -> Message:
+    return Message("assistant", content, extra={"calls": [{"call_id": call_id, "name": "f", "arguments": "{}"}]})
+
+
+def result(call_id: str, content: str = "done") -> Message:
+    return Message("user", content, extra={"call_id": call_id})
+
+
+def tool_call(call_id: str) -> dict[str, object]:
+    return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def test_calls_and_results_go_together() -> None:
+    """A call is part of the assistant's message, its result a message of its own; an empty result is one too."""
+    talk = [TALK[0], call("a", "Let me see."), call("b"), result("a"), result("b", ""), TALK[2]]
+    assert fit("", newest_first(talk), 4096) == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [tool_call("a"), tool_call("b")]},
+        {"role": "tool", "tool_call_id": "a", "content": "done"},
+        {"role": "tool", "tool_call_id": "b", "content": ""},
+        {"role": "user", "content": "three"},
+    ]
+
+
+def test_calls_without_results_are_left_out() -> None:
+    """Models refuse a call that has no result, and a result of no call: an unanswered one, or one that did not fit."""
+    talk = [TALK[0], call("a", "Hm."), TALK[1], result("other"), TALK[2]]
+    assert fit("", newest_first(talk), 4096) == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "Hm.\n\ntwo"},
+        {"role": "user", "content": "three"},
+    ]
+    long = Message("assistant", "x" * 9000, extra=call("a").extra)
+    sent = fit("", newest_first([TALK[0], long, result("a"), TALK[2]]), 1024)
+    assert sent == [{"role": "user", "content": "three"}]
+
+
+def test_edited_extras_are_read_with_care() -> None:
+    """Whatever somebody made of the calls in a file, the conversation goes on."""
+    for extra in ({"calls": 1}, {"calls": [1, {"call_id": 2}]}, {"call_id": 3}, {"asked": []}):
+        assert fit("", newest_first([Message("user", "one", extra=extra)]), 4096) == [
+            {"role": "user", "content": "one"}
+        ]

@@ -129,8 +129,13 @@ def test_unreadable_request_is_not_logged(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @pytest.mark.parametrize("python", ["#!/bin/sh\nexit 1\n", "#!/nowhere/python3.8\n"])
 def test_broken_environment_is_made_anew(tmp_path: Path, python: str) -> None:
-    """`make run` over a .venv whose Python is old or gone makes another, and says so in a line."""
+    """`make run` over a .venv whose Python is old or gone makes another, and says so in a line.
+
+    That the page's libraries cannot be fetched is told, and the server starts.
+    """
     shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "self_agent").mkdir()
+    (tmp_path / "self_agent" / "libraries.py").write_text("raise SystemExit('there is no network')")
     (tmp_path / "requirements.txt").write_text("")
     (tmp_path / "run.py").write_text("print('it runs')")
     folder = tmp_path / ".venv" / "bin"
@@ -142,6 +147,7 @@ def test_broken_environment_is_made_anew(tmp_path: Path, python: str) -> None:
     done = run("make", "--silent", "run", f"PYTHON={sys.executable}", cwd=tmp_path)
     assert done.returncode == 0, done
     assert done.stdout == ".venv has no working Python 3.10 or later: it is made anew\nit runs\n"
+    assert "there is no network" in done.stderr
     assert run("make", "--silent", "run", cwd=tmp_path).stdout == "it runs\n"
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from self_agent.conversations.changing import Changing
 from self_agent.conversations.finding import EmptyContent
 from self_agent.conversations.projects import Projects
-from self_agent.conversations.talking import Talking
+from self_agent.conversations.responding import Answered, Responding
 
-__all__ = ["Conversations", "EmptyContent"]
+__all__ = ["Answered", "Conversations", "EmptyContent"]
 
 
-class Conversations(Changing, Projects, Talking):
+class Conversations(Changing, Projects, Responding):
     """The use cases, over one store, its turns and one provider."""

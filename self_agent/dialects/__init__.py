@@ -1,4 +1,4 @@
-"""Which dialects there are, and how a setting mounts them: a sixth is one file and one line here."""
+"""Which dialects there are, and how a setting mounts them: a seventh is one file and one line here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core import errors
 from core.errors import AppError, StartupError
 from self_agent.dialects.base import Dialect
 
-_MODULES = ("native", "poe", "alice", "aichat", "chat_system")
+_MODULES = ("native", "openai", "poe", "alice", "aichat", "chat_system")
 _ALL: list[Dialect] = [import_module(f"{__name__}.{module}").DIALECT for module in _MODULES]
 DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
@@ -22,6 +22,8 @@ class Mounts:
         """Read a setting such as `poe,alice=/alice`; "" is all. Raises StartupError on a wrong name or a clash."""
         self._roots: dict[str, Dialect] = {}
         self._prefixes = dict(_parse(setting or ",".join(f"{d.name}={d.prefix}" for d in _ALL)))
+        for name, prefix in list(self._prefixes.items()):
+            self._prefixes.setdefault(DIALECTS[name].brings or name, prefix)
         for name, prefix in self._prefixes.items():
             for mount in DIALECTS[name].mounts:
                 self._claim(prefix + mount, DIALECTS[name])
@@ -31,20 +33,29 @@ class Mounts:
         for name, prefix in self._prefixes.items():
             app.register_blueprint(DIALECTS[name].blueprint, url_prefix=prefix or None)
 
+    def keep_free(self, *roots: str) -> None:
+        """Raise StartupError when a dialect is below one of `roots`, which belong to the page."""
+        for root in roots:
+            for taken, dialect in self._roots.items():
+                if f"{taken}/".startswith(f"{root}/"):
+                    raise StartupError(
+                        f"DIALECTS: the prefix of {dialect.name} must not begin with {root}, where the chat page is; "
+                        f"choose another, such as /{dialect.name}, or set PAGE=false"
+                    )
+
     def error_body(self, error: AppError, path: str) -> tuple[object, int]:
-        """Return the body and status of an error in the envelope of the dialect whose path it is."""
-        for root, dialect in self._roots.items():
-            if path == root or path.startswith(root + "/"):
-                return dialect.error_body(error)
+        """Return the body and status of an error in the envelope of the dialect with the nearest root."""
+        roots = [root for root in self._roots if path == root or path.startswith(root + "/")]
+        if roots:
+            return self._roots[max(roots, key=len)].error_body(error)
         return errors.body(error), error.status
 
     def _claim(self, root: str, dialect: Dialect) -> None:
-        for other_root, other in self._roots.items():
-            if f"{root}/".startswith(f"{other_root}/") or f"{other_root}/".startswith(f"{root}/"):
-                raise StartupError(
-                    f"DIALECTS: {other.name} and {dialect.name} both claim {max(root, other_root, key=len)}; "
-                    f"give one of them a prefix, such as {dialect.name}=/{dialect.name}"
-                )
+        if other := self._roots.get(root):
+            raise StartupError(
+                f"DIALECTS: {other.name} and {dialect.name} both claim {root}; "
+                f"give one of them a prefix, such as {dialect.name}=/{dialect.name}"
+            )
         self._roots[root] = dialect
 
 

@@ -34,8 +34,9 @@ class Dialect:
     """One frontend's way of speaking.
 
     `mounts` are the path roots it answers for, before a prefix: no other dialect may claim them, and errors
-    below them have its envelope. `error_body(error)` returns that envelope and the status sent with it. `prefix` is
-    where it is served unless a setting says otherwise.
+    below them have its envelope, unless another's root lies below them. `error_body(error)` returns that envelope and
+    the status sent with it. `prefix` is where it is served unless a setting says otherwise. `brings` names a dialect
+    that is served beside it where a setting does not name that one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Dialect:
     blueprint: Blueprint
     error_body: Callable[[AppError], tuple[Any, int]]
     prefix: str = ""
+    brings: str = ""
 
 
 conversations = cast(Conversations, LocalProxy(lambda: current_app.extensions["self_agent"].conversations))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from self_agent.encoders.sse import frame, framing
-from self_agent.events import Delta, Done, Event, Failed, Sources, Started
+from self_agent.events import CallDelta, Delta, Done, Event, Failed, Sources, Started
 
 END = b"data: [DONE]\n\n"
 
@@ -27,6 +27,8 @@ def bare(event: Event) -> bytes:
         return frame({"content": "", "sources": event.sources})
     if isinstance(event, Done):
         return frame({"content": "", "finish_reason": "stop"}) + END
+    if isinstance(event, CallDelta):
+        return b""
     assert isinstance(event, Failed)
     return frame({"error": event.error.message})
 

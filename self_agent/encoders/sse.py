@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from self_agent.encoders.base import Framing
-from self_agent.events import Delta, Done, Event, Failed, Sources, Started, reached
+from self_agent.events import CallDelta, Delta, Done, Event, Failed, Sources, Started, reached
 
 PING = b": ping\n\n"  # a comment: readers ignore it, and writing it shows whether the client is still there
 
@@ -30,6 +30,8 @@ def typed(event: Event) -> bytes:
         return frame({"type": "sources", "sources": event.sources})
     if isinstance(event, Done):
         return frame(_done(event))
+    if isinstance(event, CallDelta):
+        return b""
     assert isinstance(event, Failed)
     return frame({"type": "error", "error": event.error.message})
 
@@ -59,7 +61,7 @@ def numbered(after: int = 0) -> Framing:
         nonlocal number
         if isinstance(event, Delta):
             return piece("thinking", event.reasoning) + piece("content", event.text)
-        if isinstance(event, Sources):
+        if isinstance(event, (Sources, CallDelta)):
             return typed(event)
         if isinstance(event, Started):
             number = reached(number, event)

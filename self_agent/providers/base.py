@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,8 @@ from self_agent.events import Chunk
 
 T = TypeVar("T")
 
-ChatMessage = dict[str, Any]  # {"role": "system" | "user" | "assistant", "content": str}
+# {"role": "system" | "user" | "assistant", "content": str}; where functions are called, "tool_calls" and "tool" too
+ChatMessage = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class Provider(ABC):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Iterable[Chunk]:
         """Ask for a reply to `messages`.
 
@@ -144,7 +146,9 @@ class Provider(ABC):
         raises here (`UpstreamError` and its kin, `ModelUnavailable`); a failure after that raises where the
         chunks are iterated. They end when the reply ends, or soon after `cancel`. Where many upstreams can be
         waited for in one thread they are a `Live`, which must be closed; else an iterator. `api_key` is used for
-        this request only and never kept. The last `Info` names the model.
+        this request only and never kept. `options` are further fields of a chat completion request, such as
+        `temperature` and `tools`; what no model understands is left out by who passes them. The last `Info` names the
+        model.
         """
 
     @abstractmethod

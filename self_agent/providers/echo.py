@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import orjson
@@ -26,7 +26,8 @@ _PIECE = re.compile(r"\s*\S+|\s+")  # a word with the space before it, so that j
 class Echo(Provider):
     """Replies `echo: <the last user message>` word by word.
 
-    With `script`, every reply is these steps instead. `last_messages` is what was asked last.
+    With `script`, every reply is these steps instead. `last_messages` is what was asked last, and
+    `last_options` how.
     """
 
     name = "echo"
@@ -38,6 +39,7 @@ class Echo(Provider):
         """`delay` is in seconds, before each piece."""
         self.context_tokens = context_tokens
         self.last_messages: list[ChatMessage] = []
+        self.last_options: Mapping[str, Any] | None = None
         self._delay = delay
         self._script = script
 
@@ -48,8 +50,9 @@ class Echo(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Iterator[Chunk]:
-        self.last_messages = messages
+        self.last_messages, self.last_options = messages, options
         steps = self._script if self._script is not None else self._steps(messages)
         if steps and isinstance(steps[0], AppError):  # at once, as an upstream that refuses the question
             raise steps[0]

@@ -201,10 +201,10 @@ class Store(ABC):
         appended since the last call, but for the first one.
         """
 
-    def begin(
-        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
-    ) -> Begun:
+    def begin(self, user_id: str, conversation_id: str, *said: Message, new: Mapping[str, Any] | None = None) -> Begun:
         """Store a user's new question, and reserve the id of its reply, which is the question's plus one.
+
+        The question is the last that is `said`; the others are stored in front of it.
 
         With `new` a conversation that is not there is created with these fields. A question with a `key` that `sent`
         knows is not stored again: no other `begin` comes between looking and storing. Raises NotYours for another
@@ -219,9 +219,9 @@ class Store(ABC):
             raise NotFound(NO_CONVERSATION)
         if found.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        if question.key and (sent := self.sent(conversation_id, question.key)):
+        if (key := said[-1].key) and (sent := self.sent(conversation_id, key)):
             return Begun(found, sent.question, sent.question.id + 1, True, sent.reply)
-        [stored] = self.append(conversation_id, question)
+        *_, stored = self.append(conversation_id, *said)
         reply_id = self.reserve(conversation_id)
         return Begun(self.get(conversation_id) or found, stored, reply_id)
 

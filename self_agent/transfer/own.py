@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from self_agent.models import ROLES, SETTABLE, Conversation, Message
+from self_agent.models import ROLES, SETTABLE, Conversation, Message, Metadata
 from self_agent.storage.json_files.folder import valid_id
 from self_agent.storage.rows import is_sound, kinds_of, row_of
 from self_agent.transfer.chats import (
@@ -110,8 +110,16 @@ def parse(document: dict[str, Any]) -> Chat:
 
 
 def _settable(document: dict[str, Any]) -> dict[str, Any]:
-    found = {name: document[name] for name in _PORTABLE if name in document and type(document[name]) in _KINDS[name]}
+    found = {name: _of_kind(name, document[name]) for name in _PORTABLE if name in document}
+    found = {name: value for name, value in found.items() if type(value) in _KINDS[name]}
     return {name: words(value) if isinstance(value, str) else value for name, value in found.items()}
+
+
+def _of_kind(name: str, value: Any) -> Any:
+    """Return a value as its field has it, where JSON knows no such kind."""
+    if isinstance(value, dict) and Metadata in _KINDS[name]:
+        return Metadata({words(key): words(word) for key, word in value.items() if isinstance(word, str)})
+    return value
 
 
 def _messages(rows: list[Any], shown: Any, notes: list[str]) -> tuple[list[Message], int]:

@@ -58,10 +58,10 @@ class Checkpoints:
 
     def _write(self, turn: Turn) -> None:
         with turn.checkpointing:
-            if turn.is_claimed:
+            if turn.is_claimed or not turn.is_kept:
                 return
             try:
                 if text := turn.since_checkpoint():
                     self._store.checkpoint(turn.conversation_id, turn.reply, text)
             except AppError as error:
-                log.warning("turn %s is not checkpointed: %s", turn.id, error.message)
+                log.warning("turn %s is not checkpointed: %s", turn.id, error.message, extra=turn.log_fields)

@@ -92,6 +92,10 @@ class Hub:
         except RuntimeError as error:  # no new thread: what was submitted waits for one of those there are
             log.warning("the hub gets no more threads: %s", error)
 
+    def count(self) -> int:
+        """Return how many handlers there are."""
+        return len(self._handlers)
+
     @property
     def is_closed(self) -> bool:
         """Whether it has been told to end: a handler that is added now is not told so any more."""

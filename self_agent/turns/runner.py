@@ -10,18 +10,20 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from core import clock
 from core.errors import AppError, ModelUnavailable, NotFound, UpstreamError
 from self_agent.events import Change, Chunk, Done, Failed, Tell, unheard
 from self_agent.models import Conversation, Message, number_of
 from self_agent.providers.base import Cancellation, Live
 from self_agent.storage.base import NO_CONVERSATION, Begun, Store
-from self_agent.turns import repeats
+from self_agent.turns import repeats, unkept
 from self_agent.turns.checkpoints import Checkpoints
+from self_agent.turns.ends import let_go, log_end, presentable
 from self_agent.turns.hub import CAN_WAIT_FOR_MANY, Hub
 from self_agent.turns.queues import Queues, stopping
 from self_agent.turns.reading import Reading
@@ -30,6 +32,7 @@ from self_agent.turns.turn import Turn, Work
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Conversation, Cancellation], Iterable[Chunk]]
+Ended = Callable[[Turn, str], None]
 
 FAREWELL = 3.0  # seconds for clients to take their last events
 TOO_LONG = "the reply was longer than MAX_REPLY_BYTES"
@@ -40,13 +43,23 @@ class Turns:
     """All turns that are running or waiting to run."""
 
     def __init__(
-        self, store: Store, *, checkpoint_seconds: float = 1.0, most: float = math.inf, tell: Tell = unheard
+        self,
+        store: Store,
+        *,
+        checkpoint_seconds: float = 1.0,
+        most: float = math.inf,
+        tell: Tell = unheard,
+        ended: Ended | None = None,
     ) -> None:
-        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended."""
+        """`most` is how many bytes a reply may have; `tell` is called when one begins and when it has ended.
+
+        `ended` is called with each turn and how it ended: `complete`, `stopped`, `cut` or `failed`.
+        """
         self.hub = Hub()
         self._store = store
         self._most = most
         self._tell = tell
+        self._ended = ended
         self.queues = Queues()
         self.current, self.answering = self.queues.current, self.queues.answering
         self.listen, self.held = self.queues.listen, self.queues.held
@@ -64,21 +77,25 @@ class Turns:
         model: str | None = None,
         attend: bool = False,
         alone: bool = False,
+        before: Sequence[Message] = (),
+        keep: bool = True,
         key: str | None = None,
     ) -> Turn:
         """Queue a turn; `ask` is called with the conversation after the question is on disk.
 
         A question that has an id is stored already, and is answered again, with this `key`. Where the queue has a turn
-        with the same key, that is returned. `alone`: see `Queues.enter`.
+        with the same key, that is returned. `alone`: see `Queues.enter`. `new`: see `Store.begin`; what is said
+        `before` the question is stored in front of it. Without `keep` nothing is stored.
 
-        `new`: see `Store.begin`. Returns at once, or with `attend`, for a caller who waits for the model anyway, works
-        for the turn until the model has accepted the question. Raises ModelUnavailable when the server is stopping,
-        TooManyRequests when too many turns are waiting, KeyReused.
+        Returns at once, or with `attend`, for a caller who waits for the model anyway, works for the turn until the
+        model has accepted the question. Raises ModelUnavailable when the server is stopping, TooManyRequests when too
+        many turns are waiting, KeyReused.
         """
         turn = Turn(user_id, conversation_id, question, self._most)
         turn.key = key if question.id else question.key
         turn.reply = replace(turn.reply, model=model, key=key)
-        begin = partial(self._begin, turn, ask, new)
+        turn.is_kept = keep
+        begin = partial(self._begin, turn, ask, new, before)
         turn, is_first = self.queues.enter(turn, begin, alone=alone)
         self._checkpoints.start()
         if is_first:
@@ -143,18 +160,21 @@ class Turns:
         except RuntimeError:  # the system gives no more threads; the turns behind this one must not wait for it
             self._finish(turn, (), ModelUnavailable("the server is too busy; try again shortly", retry_after=5))
 
-    def _begin(self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None, *, is_own: bool = False) -> None:
+    def _begin(
+        self, turn: Turn, ask: Ask, new: Mapping[str, Any] | None, before: Sequence[Message], *, is_own: bool = False
+    ) -> None:
         """Store the question, ask the model, and see that its answer is read, here if this thread is the turn's own."""
         answer: Iterable[Chunk] = ()
         try:
             if self._closing.is_set():
                 raise stopping()
-            before = self._store.get(turn.conversation_id)
-            begun = self._begun(turn, new)
+            there = self._store.get(turn.conversation_id)
+            begun = self._begun(turn, new, before)
             if begun.is_repeat and (reply := repeats.reply_to(self._store, begun)):
                 self._show_again(turn, begun.question, reply)
                 return
-            self._announce(turn, begun, is_new=before is None or not before.is_listed)
+            if turn.is_kept:
+                self._announce(turn, begun, is_new=there is None or not there.is_listed)
             turn.begin(begun.question, begun.reply_id)
             answer = ask(begun.conversation, turn.cancellation)
             turn.started()
@@ -169,9 +189,11 @@ class Turns:
         else:
             self._in_a_thread(turn, partial(self._read, turn, answer))
 
-    def _begun(self, turn: Turn, new: Mapping[str, Any] | None) -> Begun:
+    def _begun(self, turn: Turn, new: Mapping[str, Any] | None, before: Sequence[Message]) -> Begun:
+        if not turn.is_kept:
+            return unkept.begun(turn)
         if not turn.question.id:
-            return self._store.begin(turn.user_id, turn.conversation_id, turn.question, new=new)
+            return self._store.begin(turn.user_id, turn.conversation_id, *before, turn.question, new=new)
         turn.reply = replace(turn.reply, parent=turn.question.id)
         conversation = self._store.get(turn.conversation_id)
         if conversation is None:
@@ -195,8 +217,8 @@ class Turns:
         """End the turn, unless that was done, and let go of the upstream."""
         if turn.claim():
             is_long = turn.room < 0
-            self._end(turn, _presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
-        _let_go(answer)
+            self._end(turn, presentable(failure, turn), is_incomplete=is_long, reason=TOO_LONG if is_long else None)
+        let_go(answer)
 
     def _announce(self, turn: Turn, begun: Begun, *, is_new: bool) -> None:
         """Tell that a turn answers, unless it was stopped already: what is told has an end that is told."""
@@ -217,8 +239,9 @@ class Turns:
     ) -> None:
         """Store the reply and publish the last event; `reason` is kept with an incomplete reply."""
         stored: Message | None = None
-        text, reasoning = turn.text()
-        if not (error or is_incomplete or text.strip()):
+        (text, reasoning), calls = turn.text(), turn.calls()
+        is_empty = not (text.strip() or calls)
+        if is_empty and not (error or is_incomplete):
             error = UpstreamError("the model answered with an empty reply; ask again or choose another model")
         reply = replace(
             turn.reply,
@@ -226,23 +249,25 @@ class Turns:
             reasoning=reasoning or None,
             incomplete=is_incomplete or error is not None,
             error=error.message if error else reason,
+            extra={**(turn.reply.extra or {}), "calls": calls} if calls else turn.reply.extra,
         )
         try:
             with turn.checkpointing:
-                if turn.question.id:
-                    stored = self._store.finish(turn.conversation_id, reply if text.strip() else None)
+                if not turn.is_kept:
+                    stored = None if is_empty else replace(reply, timestamp=clock.now())
+                elif turn.question.id:
+                    stored = self._store.finish(turn.conversation_id, None if is_empty else reply)
         except AppError as failure:
-            log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message)
+            log.error("the reply of turn %s could not be stored: %s", turn.id, failure.message, extra=turn.log_fields)
             error = failure
         except Exception:
-            log.exception("the reply of turn %s could not be stored", turn.id)
+            log.exception("the reply of turn %s could not be stored", turn.id, extra=turn.log_fields)
             error = AppError("the reply could not be stored; the log says why")
-        spent = time.monotonic() - turn.began
-        if error:
-            reason = f"{type(error).__name__}: {error.message}"
-            log.warning("turn %s of %s failed after %.3f s: %s", turn.id, turn.conversation_id, spent, reason)
-        else:
-            log.info("turn %s of %s ended after %.3f s", turn.id, turn.conversation_id, spent)
+        log_end(turn, error)
+        if self._ended:
+            self._ended(
+                turn, "failed" if error else "complete" if not is_incomplete else "cut" if reason else "stopped"
+            )
         self._leave_queue(turn, Failed(error) if error else Done(stored))
 
     def _show_again(self, turn: Turn, question: Message, reply: Message) -> None:
@@ -261,19 +286,3 @@ class Turns:
             turn, begin = following
             if not turn.offer(begin):
                 self._in_a_thread(turn, partial(begin, is_own=True))
-
-
-def _presentable(error: BaseException | None, turn: Turn) -> AppError | None:
-    """Return the error that readers may see; what nobody foresaw goes to the log."""
-    if error is None or isinstance(error, AppError):
-        return error
-    log.error("turn %s failed", turn.id, exc_info=error)
-    return AppError("the server failed while the reply was generated; the log says why")
-
-
-def _let_go(answer: Iterable[Chunk]) -> None:
-    """Close the answer, whatever it is; the turn has ended, so what goes wrong here is for the log alone."""
-    try:
-        getattr(answer, "close", lambda: None)()
-    except Exception:
-        log.exception("an upstream could not be let go")

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from self_agent.events import Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
-from self_agent.models import Message
+from core import logs
+from self_agent.events import CallDelta, Chunk, Delta, Done, Event, Failed, Info, Sources, Started, reached
+from self_agent.models import Message, calls_of
 from self_agent.providers.base import Cancellation
+from self_agent.turns.calls import calls_in, noted, pieces_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Turn:
         """`most` is how many bytes of text and reasoning the reply may have."""
         self.id = uuid.uuid4().hex
         self.began = time.monotonic()
+        self.first = 0.0  # when the first piece of the reply came
+        self.log_fields = {"turn_id": self.id, "request_id": logs.request_id.get()}  # `extra` of its lines in the log
         self.user_id = user_id
         self.conversation_id = conversation_id
         self.question = question  # with its id and time once it is stored
@@ -49,6 +53,7 @@ class Turn:
         self.reply = Message("assistant", "")  # without its text, which is in the events
         self.cancellation = Cancellation()
         self.checkpointing = threading.Lock()
+        self.is_kept = True  # in the store
         self.checkpointed = 0  # how many events the checkpoint on disk covers
         self.room = most  # bytes that the reply may still have
         self.thread: threading.Thread | None = None  # that works for it alone, if there is one
@@ -132,7 +137,7 @@ class Turn:
             try:
                 wants_more = reader.take(events)
             except Exception:
-                log.exception("a reader of turn %s failed", self.id)
+                log.exception("a reader of turn %s failed", self.id, extra=self.log_fields)
                 wants_more = False
             if not wants_more:
                 self.detach(reader)
@@ -214,7 +219,8 @@ class Turn:
             self.reply = replace(reply, content="", reasoning=None)
             thoughts = [Delta(reasoning=piece) for piece in _pieces(reply.reasoning or "")]
             sources = [Sources(reply.sources)] if reply.sources else []
-            self._publish([self._started(), *thoughts, *sources, *map(Delta, _pieces(reply.content))])
+            words: list[Event] = [*map(Delta, _pieces(reply.content)), *pieces_of(calls_of(reply))]
+            self._publish([self._started(), *thoughts, *sources, *words])
 
     def started(self) -> None:
         """Tell readers that the model has accepted the question."""
@@ -235,13 +241,15 @@ class Turn:
                         events.append(chunk)
                         self.room -= _size(chunk.text) + _size(chunk.reasoning)
                 elif isinstance(chunk, Info):
-                    self.reply = replace(
-                        self.reply, model=chunk.model or self.reply.model, usage=chunk.usage or self.reply.usage
-                    )
+                    self.reply = noted(self.reply, chunk)
+                elif isinstance(chunk, CallDelta):
+                    events.append(chunk)
+                    self.room -= _size(chunk.arguments)
                 elif isinstance(chunk, Sources):
                     self.reply = replace(self.reply, sources=chunk.sources)
                     events.append(chunk)
             if events:
+                self.first = self.first or time.monotonic()
                 self._publish(events)
             return self.room >= 0
 
@@ -263,6 +271,10 @@ class Turn:
         """Return the text and the reasoning so far."""
         deltas = [event for event in self._events if isinstance(event, Delta)]
         return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
+
+    def calls(self) -> list[dict[str, str]]:
+        """Return the functions that are to be called, as far as the model has said; see `Message.extra`."""
+        return calls_in(event for event in self._events if isinstance(event, CallDelta))
 
     def since_checkpoint(self) -> str:
         """Return the text that the last checkpoint does not cover, and count it as covered."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,3 +107,77 @@ def test_terminal_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stderr", broken)
     assert not logs.terminal.has_room()
     logs.terminal.end_bar()
+
+
+# --- JSON lines
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Return the objects of the file; every line must be one."""
+    return [json.loads(line) for line in (folder / "self_agent.log").read_bytes().splitlines()]
+
+
+def test_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object a line, with what is known and nothing that is not; the terminal gets all of them too."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    logs.setup(tmp_path, "INFO", "json")
+    logging.getLogger("x").info("it is %s", "so")
+    logging.getLogger("gunicorn.error").warning("careful", extra={"turn_id": "t1", "status": 503, "password": "hush"})
+    first, second = lines(tmp_path)
+    assert set(first) == {"time", "level", "logger", "message"}
+    assert (first["level"], first["logger"], first["message"]) == ("INFO", "x", "it is so")
+    assert first["time"].endswith("Z")
+    assert (second["turn_id"], second["status"]) == ("t1", 503)
+    assert "password" not in second
+    assert [json.loads(line) for line in sys.stderr.getvalue().splitlines()] == [first, second]
+    logs.setup(tmp_path, "INFO")  # and text is text again
+    logging.getLogger("x").info("for the file")
+    assert len(sys.stderr.getvalue().splitlines()) == 2
+
+
+def test_json_has_ids_of_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's and a node's id are in every line that is logged meanwhile; a line's own id comes first."""
+    logs.setup(tmp_path, "INFO", "json")
+    monkeypatch.setattr(logs, "node_id", "n1")
+    token = logs.request_id.set("r1")
+    logging.getLogger("x").info("a")
+    logging.getLogger("x").info("b", extra={"request_id": "r2"})
+    logs.request_id.reset(token)
+    logging.getLogger("x").info("c")
+    assert [(line.get("request_id"), line["node_id"]) for line in lines(tmp_path)] == [
+        ("r1", "n1"), ("r2", "n1"), (None, "n1"),
+    ]  # fmt: skip
+
+
+def test_json_exception_is_one_field(tmp_path: Path) -> None:
+    """A traceback has many lines and is one."""
+    logs.setup(tmp_path, "INFO", "json")
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        logging.getLogger("x").exception("it failed")
+    [line] = lines(tmp_path)
+    assert line["exception"].startswith("Traceback")
+    assert "first\nsecond" in line["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2K\r", "\ud800\n"])
+def test_line_cannot_be_forged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str, end: str) -> None:
+    """What looks like the end of a line to any reader, or moves a terminal's cursor, is only text."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    logs.setup(tmp_path, "INFO", log_format)
+    logging.getLogger("x").warning("asked for %s", f"a{end}2026-01-01T00:00:00Z ERROR forged 你")
+    for text in ((tmp_path / "self_agent.log").read_text("utf-8"), sys.stderr.getvalue()):
+        [line] = text.splitlines()
+        assert line.isprintable()
+        assert ("你" in line) == (log_format == "text")
+
+
+def test_odd_values_are_lines(tmp_path: Path) -> None:
+    """What JSON does not know becomes text; a line that cannot be made is lost, and nobody fails for it."""
+    logs.setup(tmp_path, "INFO", "json")
+    logging.getLogger("x").info("path", extra={"path": tmp_path, "status": 200})
+    logging.getLogger("x").info("wrong %d", "arguments")
+    [line] = lines(tmp_path)
+    assert line["path"] == str(tmp_path)

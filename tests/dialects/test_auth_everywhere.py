@@ -20,7 +20,7 @@ from tests.conftest import MakeApp
 from tests.dialects.ways import all_ways, arguments, way_of
 
 SECRET = "s" * 32
-PUBLIC = {"/", "/healthz", "/docs", "/openapi.json"}
+PUBLIC = {"/", "/c/<conversation_id>", "/web/<path:name>", "/healthz", "/readyz", "/docs", "/openapi.json"}
 MARK = "ada-private-words"
 
 

@@ -47,3 +47,13 @@ def test_docs_need_no_network(client: FlaskClient) -> None:
     page = client.get("/docs").text
     assert "/openapi.json" in page
     assert not [tag for tag in page.split("<") if tag.startswith(("script src", 'link rel="stylesheet"'))]
+
+
+def test_one_dialect_below_another(make_app: MakeApp) -> None:
+    """A root may stand below another's: a path, and its errors, are those of the nearest."""
+    client = make_app(dialects="openai,poe").test_client()
+    assert list(client.get("/v1/chat/conversations/unknown").json) == ["detail"]
+    assert list(client.get("/v1/conversations/unknown").json) == ["error"]
+    assert list(client.get("/v1/chat/nothing").json) == ["error"]
+    with pytest.raises(StartupError, match=r"self_agent and alice both claim /api/v1/conversations"):
+        make_app(dialects="self_agent,alice")

@@ -97,5 +97,7 @@ def arguments(rule: Rule, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a rule's path; a KeyError here is a new kind of id, to be added to `known`."""
     way = way_of(rule)
     renamed = way.arguments if way else {}
-    known = {"model": "echo", **known}
+    message = known["message_id"]
+    names = {"item_id": f"msg_{message}", "response_id": f"resp_{message}", "completion_id": f"chatcmpl-{message}"}
+    known = {"model": "echo", **names, **known}
     return {name: known[renamed.get(name, name)] for name in rule.arguments}

@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from core.config import Settings
 from core.errors import NotFound
 from self_agent import close, create_app, parts_of
+from self_agent.libraries import WEB
 from self_agent.models import Message
 from self_agent.providers.echo import Echo
 from self_agent.shelves import DEFAULT
@@ -77,7 +78,14 @@ def seed(app: Flask) -> dict[str, Any]:
     folder = own[0] if own else shelves.create_folder("local", "f")
     on_shelf = {"folder_id": folder.id, "tag_id": shelves.add_tag("local", KNOWN, "hello").id}
     ids = {"conversation_id": KNOWN, "session_id": KNOWN, "user_id": "local", "number": conversation.number}
-    return {**ids, **on_shelf, "message_id": message.id, "message_ids": [message.id], "project_id": projects[0].id}
+    return {
+        **ids,
+        **on_shelf,
+        "name": "app.js",
+        "message_id": message.id,
+        "message_ids": [message.id],
+        "project_id": projects[0].id,
+    }
 
 
 def filled(rule: Rule, known: dict[str, Any], **instead: str) -> str:
@@ -98,8 +106,7 @@ def fields(app: Flask, rule: Rule) -> list[str]:
 
 def attack(target: Target, rule: Rule, request: Request) -> Answer:
     """Send a request to a path that begins as the rule's does, and check all that holds for every answer."""
-    data, logs = target.world / "data", target.world / "logs"
-    with confined_to(data, logs):
+    with confined_to(target.world / "data", target.world / "logs", WEB):
         answer = ask(target.app, request)
     assert 200 <= answer.status < 300 or 400 <= answer.status < 500, (request, answer)
     assert answer.headers["X-Request-Id"], request

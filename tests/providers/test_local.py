@@ -28,7 +28,7 @@ from self_agent.providers.base import Cancellation, ChatMessage, Live
 from self_agent.providers.local import process as local_process
 from self_agent.providers.local import provider as local
 from self_agent.providers.local.provider import LocalModel, local_model, progress_line
-from self_agent.providers.local.sources import Url
+from self_agent.providers.local.sources import Url, place
 from self_agent.providers.local.weights import REMEDY, Weights, named, obtain
 from self_agent.providers.local.whole import CALL_TOKENS, merge, prepared
 from tests.core.test_logs import keep_root_logger  # noqa: F401 - a fixture
@@ -320,13 +320,14 @@ def test_loading_model_answers_503(start: Start) -> None:
 
 
 def test_download_tells_how_far(files: FileServer, start: Start, tmp_path: Path) -> None:  # noqa: F811
-    """A question while the weights are on their way is told how far they are; a stop ends the download."""
+    """A question while the weights are on their way is told how far they are; `status` says from where, too."""
     files.hold.clear()
     model = start(toy(files.source), tmp_path)
     while model.status()["state"] == "loading" or model.status()["progress"] < 0.45:
         time.sleep(0.01)
     with pytest.raises(ModelUnavailable, match=r"toy is being downloaded: 4\d % of 0 MB; try again shortly"):
         model.check()
+    assert model.status()["source"] == place(files.source)
     threading.Timer(0.2, files.hold.set).start()
     model.close()
     assert failure(model) == "the server is stopping"

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from core import clock
-from self_agent.models import SETTABLE, Conversation, Message
+from self_agent.models import SETTABLE, Conversation, Message, Metadata
 from self_agent.storage.json_files.lines import dump
 from self_agent.storage.rows import kinds_of, row_of
 
@@ -19,6 +19,7 @@ _SAMPLES: dict[type, list[Any]] = {
     list: [[{"is_deleted": True, "你好": [1.5, None]}]],
     dict: [{"n": {"is_deleted": True}}],
     tuple: [("one", "two")],
+    Metadata: [Metadata({"topic": "你好"})],
 }
 
 

@@ -436,6 +436,18 @@ def test_turn_begins_and_ends(store: Store) -> None:
     assert texts(store.messages("c")) == ["q", "a", "more", "next"]
 
 
+def test_turn_begins_behind_others(store: Store) -> None:
+    """What is said with a question is stored in front of it, and the first of it may follow any message."""
+    begun = store.begin("u", "c", Message("system", "s"), user("p"), user("q"), new={})
+    assert texts(store.messages("c")) == ["s", "p", "q"]
+    assert begun.question == store.latest("c", 1)[0]
+    store.finish("c", Message("assistant", "a", id=begun.reply_id))
+    first = store.messages("c")[0]
+    store.begin("u", "c", Message("user", "P", parent=first.id), user("Q"))
+    assert texts(store.messages("c")) == ["s", "P", "Q"]
+    assert texts(store.latest("c", 9, until=begun.reply_id)) == ["s", "p", "q", "a"]
+
+
 def test_turn_needs_its_conversation(store: Store) -> None:
     """Nothing is stored for a conversation that is not there, or is another user's."""
     with pytest.raises(NotFound) as unknown:

@@ -150,7 +150,9 @@ def judged(tree: Tree, found: list[Row], *, is_done: bool) -> Iterator[tuple[str
     if kind == "again":
         said = tree.under_way["body"].get("content")
         is_whole = [row["role"] for row in found[-2:]] == ["user", "assistant"]
-        expected = [ids] if is_whole and said in (None, found[-2]["content"]) else []
+        is_asked = not is_done and found[-1:] and found[-1]["content"] == said
+        expected = [ids] if is_asked or (is_whole and said in (None, found[-2]["content"])) else []
+        expected += [] if is_done else [tree.shown]
     elif kind in (None, "fork"):
         expected = [tree.shown] if tree.rows else [ids]
     elif kind == "choose":

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import NotFound, NotYours, StorageBusy
-from self_agent.models import LOCAL_USER, Message
+from self_agent.models import LOCAL_USER, Message, Metadata
 from tests.transfer.conftest import Make, Place
 
 text = st.text(max_size=20).filter(lambda value: max(value, default="") < "\ud800" or max(value) > "\udfff")
@@ -37,8 +37,9 @@ def filled(place: Place) -> None:
     place.store.append("b", Message("user", "gone"))
     place.store.hide([place.store.latest("b", 1)[0].id])
     place.store.choose("b", first.id)
-    place.store.create("a", LOCAL_USER)
-    place.store.append("a", Message("user", "你好"))
+    place.store.create("a", LOCAL_USER, metadata=Metadata({"topic": "你好"}))
+    calls = [{"call_id": "1", "name": "f", "arguments": "{}"}]
+    place.store.append("a", Message("user", "你好"), Message("assistant", "so", extra={"calls": calls}))
     own = {"format": "self_agent", "version": 1, "conversation_id": "c", "folders": ["F", "G"], "tags": ["t"]}
     place.take_in({**own, "messages": [{"role": "user", "content": "x"}]})
     assert last.id

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ class _Status:
     state: str  # "downloading", "loading", "ready" or "failed"
     words: str = ""  # which model is being loaded or downloaded, or why it failed
     progress: float = 0.0
+    source: str = ""  # where the weights are being downloaded from
 
 
 class LocalModel(Provider):
@@ -99,6 +100,8 @@ class LocalModel(Provider):
     def status(self) -> dict[str, Any]:
         status = self._status
         shown = {"name": self._model, "state": status.state, "progress": status.progress}
+        if status.source:
+            shown["source"] = status.source
         return {**shown, "error": status.words} if status.state == "failed" else shown
 
     def start(self) -> None:
@@ -127,9 +130,10 @@ class LocalModel(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Iterable[Chunk]:
         """Ask the embedded model, whatever model was asked for and whatever key came along."""
-        return self._ask(lambda client: client.stream(messages, cancel=cancel))
+        return self._ask(lambda client: client.stream(messages, cancel=cancel, options=options))
 
     def complete(self, body: bytes, *, api_key: str | None = None, cancel: Cancellation | None = None) -> Completion:
         """Pass a request on; llama.cpp ignores the model it asks for, and names its own in the answer."""
@@ -173,16 +177,21 @@ class LocalModel(Provider):
 
     def _fetch(self, weights: Weights) -> Path:
         show = progress_line(weights.name)
+        source = ""
+
+        def begins(place: str) -> None:
+            nonlocal source
+            source = place
 
         def note(done: int, total: int) -> None:
             if self._closed:
                 raise ModelUnavailable(STOPPING)
             words = f"{weights.name} is being downloaded: {100 * done // total} % of {total // 1_000_000} MB"
-            self._status = _Status("downloading", words, done / total)
+            self._status = _Status("downloading", words, done / total, source)
             show(done, total)
 
         try:
-            return obtain(weights, self._models_dir, note)
+            return obtain(weights, self._models_dir, note, begins)
         finally:
             terminal.end_bar()
 

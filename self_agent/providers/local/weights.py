@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def check_gguf(path: Path) -> Path:
     return path
 
 
-def obtain(weights: Weights, folder: Path, progress: Progress) -> Path:
-    """Return the file of `weights` in `folder`, after downloading it if need be.
+def obtain(weights: Weights, folder: Path, progress: Progress, begins: Callable[[str], object] = str) -> Path:
+    """Return the file of `weights` in `folder`, after downloading it if need be; `begins` is told from where.
 
     Whoever comes second waits for the first. Raises ModelUnavailable, and what `progress` raises.
     """
@@ -109,7 +110,7 @@ def obtain(weights: Weights, folder: Path, progress: Progress) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             if not _is_right(weights, path):
-                _download(weights, path, progress)
+                _download(weights, path, progress, begins)
     except OSError as error:
         raise ModelUnavailable(_about_disk(weights, error)) from error
     return path
@@ -154,12 +155,13 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download(weights: Weights, path: Path, progress: Progress) -> None:
+def _download(weights: Weights, path: Path, progress: Progress, begins: Callable[[str], object]) -> None:
     part = path.with_name(f"{weights.file}.part")
     reasons = []
     for source in weights.sources:
         shown = f"fetching {weights.name}, {weights.size // 1_000_000} MB, from {place(source)}"
         log.info("model: %s", shown, extra=SHOWN)
+        begins(place(source))
         try:
             _fetch_checked(weights, source, part, progress)
             os.replace(part, path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from self_agent.events import Chunk, Delta, Info, Sources
+from self_agent.events import CallDelta, Chunk, Delta, Info, Sources
 
 LOST = "\ufffd"
 _HALVES = re.compile(
@@ -98,6 +98,8 @@ class ReplyReader:
             text = _text(delta.get("content"))
             if text or reasoning:
                 events.append(Delta(text, reasoning))
+            if "tool_calls" in delta:
+                events += _calls(delta)
         if len(self._sources) > known:
             events.append(Sources(list(self._sources.values())))
         return events
@@ -146,6 +148,16 @@ def _annotated_sources(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
             inner = annotation.get("url_citation")
             fields = inner if isinstance(inner, dict) else annotation
             yield {name: value for name, value in fields.items() if name != "type"}
+
+
+def _calls(delta: dict[str, Any]) -> Iterator[CallDelta]:
+    for place, call in enumerate(_items(delta["tool_calls"], "tool_calls")):
+        fields = _mapping(call, "tool call")
+        function = _mapping(fields.get("function"), "function")
+        index, arguments = fields.get("index", place), function.get("arguments") or ""
+        if type(index) is not int or not isinstance(arguments, str):
+            raise ValueError("a tool call without a place or arguments")
+        yield CallDelta(index, arguments, str(fields.get("id") or ""), str(function.get("name") or ""))
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -22,6 +22,7 @@ POE_KEY = "poe-sk-"  # begins a key that nobody sends by mistake
 ERROR_BODY = 64 * 1024  # bytes of an error's body that are read for its message
 PASSED_HEADERS = ("cache-control", "retry-after", "x-request-id")
 COMPLETIONS = "/chat/completions"
+OPENAI_HOST = "api.openai.com"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for a request that nobody waits for any more
 
 
@@ -71,11 +72,12 @@ class OpenAICompatible(Provider):
         model: str | None = None,
         api_key: str | None = None,
         cancel: Cancellation | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Iterable[Chunk]:
         cancel = cancel or Cancellation()
         key = self._key(api_key)
         name = model or self._default_model(key, cancel)
-        answer = self._ask({"model": name, "messages": messages, "stream": True}, key, cancel)
+        answer = self._ask({**self._known(options), "model": name, "messages": messages, "stream": True}, key, cancel)
         if answer is None:
             return iter(())
         self._raise_for_status(answer, key)
@@ -105,6 +107,13 @@ class OpenAICompatible(Provider):
         else:
             answer.wait()
         return Completion(answer.status, answer.content_type, headers, content)
+
+    def _known(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return options under the names that this upstream knows."""
+        known = dict(options or {})
+        if "max_tokens" in known and self._client.host == OPENAI_HOST:  # whose newer models refuse the name of others
+            known["max_completion_tokens"] = known.pop("max_tokens")
+        return known
 
     def _key(self, api_key: str | None) -> str:
         """Return the key to ask with: SDKs insist on one, so what a caller sends may be `EMPTY` or `dummy`."""

@@ -62,9 +62,10 @@ class Deleted:
         with self._documents.held(entry):
             try:
                 if keep:
-                    files.make_folder(target.parent)
                     marks = dict(zip(DELETED, (True, clock.now()), strict=True))
-                    files.replace_file(target, with_header(self._documents.on(entry, whole), marks))
+                    pieces = with_header(self._documents.on(entry, whole), marks)
+                    files.make_folder(target.parent)  # not before: the data folder may be gone as a whole
+                    files.replace_file(target, pieces)
                 else:
                     files.forget_file(target)  # of a deletion that failed
                 with suppress(StorageFull) if keep else nullcontext():  # the name of the kept one has it

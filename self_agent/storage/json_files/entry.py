@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import files
-from self_agent.models import SETTABLE, Conversation, Message, first_of, summary_of
+from self_agent.models import SETTABLE, Conversation, Message, Metadata, first_of, summary_of
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.lines import ON_DISK, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.json_files.outline import Outline, Read
@@ -102,8 +102,14 @@ def wanted(project_id: int | None, matching: str) -> Wanted | None:
 
 def shared(values: Iterable[Any]) -> tuple[Any, ...]:
     """Return the values of `models.SETTABLE`, in this order, as the one tuple of all conversations that are like it."""
-    same: tuple[Any, ...] = _same(tuple(_same(tuple(value) if isinstance(value, list) else value) for value in values))
+    same: tuple[Any, ...] = _same(tuple(_same(_frozen(value)) for value in values))
     return same
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return Metadata(value) if isinstance(value, dict) else value
 
 
 @lru_cache(1024, typed=True)

@@ -10,7 +10,7 @@ import json
 from typing import Any, NamedTuple, TypeGuard
 
 from core import clock
-from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, SETTABLE, Conversation, id_at, position_of
+from self_agent.models import LOCAL_USER, MAX_NUMBER, MAX_POSITION, SETTABLE, Conversation, Metadata, id_at, position_of
 from self_agent.storage.json_files import lines
 from self_agent.storage.json_files.lines import CLOSING, ON_DISK, SEPARATOR, TIMESTAMP_LENGTH, Fields, Irregular
 from self_agent.storage.rows import is_sound, kinds_of
@@ -114,6 +114,8 @@ def _may_be(name: str, value: Any) -> bool:
     """Say whether a settable field of a conversation can have this value in a header."""
     if isinstance(value, list):
         return tuple in _KINDS[name] and all(isinstance(item, str) for item in value)
+    if isinstance(value, dict):
+        return Metadata in _KINDS[name] and all(isinstance(item, str) for item in value.values())
     return type(value) in _KINDS[name] and (type(value) is not int or value == 0 or is_number(value))
 
 

@@ -188,18 +188,17 @@ class JsonFileStore(Opened):
 
     # --- turns
 
-    def begin(
-        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
-    ) -> Begun:
+    def begin(self, user_id: str, conversation_id: str, *said: Message, new: Mapping[str, Any] | None = None) -> Begun:
         entry = self._opened(self._catalog).get(conversation_id)
         if entry is None and new is not None:
             with suppress(Conflict):  # somebody else was faster
-                return _begun(*self._create(conversation_id, user_id, question, **new))
+                return _begun(*self._create(conversation_id, user_id, *said, **new))
         entry = entry or self._entry(conversation_id)
         if entry.user_id != user_id:
             raise NotYours(NO_CONVERSATION)
-        repeat = repeats.Repeat(self._documents.outlines, question.key) if question.key else None
-        stored = self._documents.append(entry, (question,), spare=1, unless=repeat)
+        key = said[-1].key
+        repeat = repeats.Repeat(self._documents.outlines, key) if key else None
+        stored = self._documents.append(entry, said, spare=1, unless=repeat)
         return repeats.begun(entry, repeat.sent) if repeat and repeat.sent else _begun(entry, stored)
 
     def sent(self, conversation_id: str, key: str) -> Sent | None:
@@ -215,4 +214,4 @@ class JsonFileStore(Opened):
 
 
 def _begun(entry: Entry, stored: list[Message]) -> Begun:
-    return Begun(entry.conversation(), stored[0], stored[0].id + 1)
+    return Begun(entry.conversation(), stored[-1], stored[-1].id + 1)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from self_agent import keys
-from self_agent.models import SETTABLE, Conversation, Message, Project, id_at
+from self_agent.models import SETTABLE, Conversation, Message, Metadata, Project, id_at
 from self_agent.storage.matching import folded
 from self_agent.storage.postgres.database import Row
 from self_agent.storage.rows import from_rows, row_of
@@ -39,9 +39,16 @@ def conversation_of(row: Row) -> Conversation:
     made = object.__new__(Conversation)  # as in `storage.rows.from_rows`: half of a list's time would be `__init__`
     made.__dict__.update(zip(_PLAIN, row, strict=False))
     if fields:
-        known = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items() if name in SETTABLE}
-        made.__dict__.update(known)  # a default that is missing here is an attribute of the class
+        made.__dict__.update(
+            (name, _frozen(value)) for name, value in fields.items() if name in SETTABLE
+        )  # a default that is missing here is an attribute of the class
     return made
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return Metadata(value) if isinstance(value, dict) else value
 
 
 def settable_columns(fields: Mapping[str, Any], before: Conversation | None = None) -> dict[str, Any]:

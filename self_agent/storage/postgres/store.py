@@ -138,9 +138,7 @@ class PostgresStore(Conversations):
 
     # --- turns
 
-    def begin(
-        self, user_id: str, conversation_id: str, question: Message, *, new: Mapping[str, Any] | None = None
-    ) -> Begun:
+    def begin(self, user_id: str, conversation_id: str, *said: Message, new: Mapping[str, Any] | None = None) -> Begun:
         check_settable(new or {})
 
         def begin(owner: str, number: int) -> Begun | None:
@@ -148,13 +146,13 @@ class PostgresStore(Conversations):
                 if self._get(owner, number) is None:
                     return None
                 raise NotYours(NO_CONVERSATION)
-            begun = _begin(self._database, owner, number, question)
+            begun = _begin(self._database, owner, number, said)
             if begun is None:
                 return None
             conversation, stored, position = begun
             if stored is not None:
                 return Begun(conversation, stored, stored.id + 1)
-            sent = self._sent_at(owner, number, position, question.key or "")
+            sent = self._sent_at(owner, number, position, said[-1].key or "")
             return Begun(conversation, sent.question, sent.question.id + 1, True, sent.reply)
 
         for _ in range(3):
@@ -166,18 +164,20 @@ class PostgresStore(Conversations):
                 if new is None:
                     raise
             with suppress(Conflict):  # somebody else was faster
-                return self._begin_new(user_id, conversation_id, question, new)
+                return self._begin_new(user_id, conversation_id, said, new)
         raise StoreUnavailable(_BUSY, retry_after=1)
 
-    def _begin_new(self, user_id: str, conversation_id: str, question: Message, new: Mapping[str, Any]) -> Begun:
+    def _begin_new(
+        self, user_id: str, conversation_id: str, said: tuple[Message, ...], new: Mapping[str, Any]
+    ) -> Begun:
         """Create a conversation with its first question. Raises Conflict."""
         number, times = self._number("conversation"), (clock.now(), None)
         try:
             with self._database.transaction() as transaction:
                 self._create(transaction, conversation_id, user_id, number, times, new)
-                if question.parent:  # nothing is there that it could follow
+                if said[0].parent:  # nothing is there that it could follow
                     raise NotFound(NO_MESSAGE)
-                begun = writing.begin(transaction, user_id, number, question)
+                begun = writing.begin(transaction, user_id, number, said)
         except Conflict:
             self._give_back("conversation", number)
             raise
@@ -249,18 +249,19 @@ def _append_behind(
 
 
 def _begin(
-    database: Database, user_id: str, number: int, question: Message
+    database: Database, user_id: str, number: int, said: tuple[Message, ...]
 ) -> tuple[Conversation, Message | None, int] | None:
-    """Do as `writing.begin` does, behind the question's parent if it has one."""
-    if question.parent is None:
-        return writing.begin(database, user_id, number, question)
+    """Do as `writing.begin` does, behind the first one's parent if it has one."""
+    parent, key = said[0].parent, said[-1].key
+    if parent is None:
+        return writing.begin(database, user_id, number, said)
     with database.transaction() as transaction:
         known = locked(transaction, user_id, number)
         if known is None:
             return None
-        if not question.key or writing.position_with(transaction, user_id, number, question.key) is None:
-            writing.show_parent(transaction, known, question.parent)
-        return writing.begin(transaction, user_id, number, question)
+        if not key or writing.position_with(transaction, user_id, number, key) is None:
+            writing.show_parent(transaction, known, parent)
+        return writing.begin(transaction, user_id, number, said)
 
 
 def _changed(transaction: Transaction, known: Known, fields: dict[str, Any], change: Change) -> Message:

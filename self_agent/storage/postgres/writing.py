@@ -77,21 +77,21 @@ def append(asked: Asked, user_id: str, number: int, messages: Sequence[Message])
 
 
 def begin(
-    asked: Asked, user_id: str, number: int, question: Message
+    asked: Asked, user_id: str, number: int, said: Sequence[Message]
 ) -> tuple[Conversation, Message | None, int] | None:
-    """Append a question, and keep the position behind it free; None: nobody is there.
+    """Append messages, the last of which is a question, and keep the position behind it free; None: nobody is there.
 
     Returns the conversation, the question as stored, or None where one with its key was stored, and its position.
     """
-    values = _appended(user_id, number, (question,)) | {"spare": 1}
-    if question.key:
-        values |= {"k": key_of(question), "oldest": keys.oldest()}
-    row = asked.one(_BEGIN, values)
-    if row is None:
+    values = _appended(user_id, number, said) | {"spare": 1}
+    if key := said[-1].key:
+        values |= {"k": key_of(said[-1]), "oldest": keys.oldest()}
+    rows = asked.all(_BEGIN, values)
+    if not rows:
         return None
-    position, _, _, is_repeat = row[:4]
-    [stored] = [None] if is_repeat else _as_stored(number, [question], [row])
-    return conversation_of(row[4:]), stored, position
+    position, is_repeat = rows[-1][0], key is not None and rows[-1][3]
+    stored = None if is_repeat else _as_stored(number, said, rows)[-1]
+    return conversation_of(rows[-1][4:]), stored, position
 
 
 def _appended(user_id: str, number: int, messages: Sequence[Message]) -> dict[str, Any]:

@@ -37,7 +37,6 @@ WAY = Way(
     rename=lambda c, cid, name: c.ask("PUT", f"{POE}/{cid}", {"name": name}),
     envelope=frozenset({"detail"}),
     fields={"status": 0},
-    empty=frozenset({"/v1/models/<path:model>"}),
 )
 
 

@@ -135,5 +135,5 @@ def test_bug_shows_no_details(make_poe: MakeApp) -> None:
     """An unexpected failure is 500 with a request id, without its text."""
     answer = make_poe(provider=Broken()).test_client().get("/v1/models")
     assert answer.status_code == 500
-    assert answer.headers["X-Request-Id"] in answer.json["detail"]
+    assert answer.headers["X-Request-Id"] in answer.json["error"]["message"]
     assert "secret" not in answer.text

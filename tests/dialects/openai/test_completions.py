@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from self_agent.providers.none import NoModel
 from tests.conftest import MakeApp
-from tests.dialects.poe.conftest import BEARER, COMPLETIONS, KEY, ROOT
+from tests.dialects.openai.conftest import BEARER, COMPLETIONS, CONVERSATIONS, KEY
 from tests.upstream import HANG, Answer, FakeUpstream, Reply
 
 ASKED = b'{"messages":  [{"role":"user","content":"\\u4f60"}], "model":"x", "tools": [{"type": "x"}], "seed": 1.0}'
@@ -23,7 +23,7 @@ def test_completion_passes_byte_for_byte(proxy: FlaskClient, upstream: FakeUpstr
     answer = proxy.post(COMPLETIONS, data=ASKED, headers={**JSON, **BEARER})
     assert (answer.status_code, answer.headers["Content-Type"], answer.data) == (200, "application/json", body)
     assert (upstream.asked[0].raw, upstream.asked[0].headers["authorization"]) == (ASKED, f"Bearer {KEY}")
-    assert proxy.get(ROOT).json == []
+    assert proxy.get(CONVERSATIONS).json["data"] == []
 
 
 def test_completion_streams_byte_for_byte(proxy: FlaskClient, upstream: FakeUpstream) -> None:
@@ -56,23 +56,35 @@ def test_completion_ends_with_client(proxy: FlaskClient, upstream: FakeUpstream)
 
 @pytest.mark.parametrize("body", [{}, {"messages": []}, {"messages": "hi"}, {"messages": None}], ids=str)
 def test_completion_needs_messages(proxy: FlaskClient, upstream: FakeUpstream, body: Any) -> None:
-    """What is no list of messages never reaches the upstream; both envelopes say why."""
+    """What is no list of messages never reaches the upstream."""
     answer = proxy.post(COMPLETIONS, json=body)
-    assert answer.status_code == 400
-    assert "messages" in answer.json["detail"]
-    error = {"message": answer.json["detail"], "type": "invalid_request_error", "param": None, "code": None}
-    assert answer.json["error"] == error
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+    error = answer.json["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", "messages")
     assert upstream.requests == []
 
 
-def test_openai_paths_have_both_envelopes(make_poe: MakeApp) -> None:
+def test_errors_below_any_prefix(make_openai: MakeApp) -> None:
     """Whatever is wrong there, and below any prefix, an OpenAI client finds the reason."""
-    client = make_poe(provider=NoModel(), dialects="poe=/poe").test_client()
-    asked = client.post(f"/poe{COMPLETIONS}", data=ASKED, headers=JSON)
+    client = make_openai(provider=NoModel(), dialects="openai=/x").test_client()
+    asked = client.post(f"/x{COMPLETIONS}", data=ASKED, headers=JSON)
     assert (asked.status_code, asked.json["error"]["type"]) == (503, "server_error")
-    for answer in (asked, client.get(f"/poe{COMPLETIONS}/"), client.post(f"/poe{COMPLETIONS}", data="x")):
-        assert answer.json["detail"] == answer.json["error"]["message"]
-    assert client.delete("/poe/v1/models").json["error"]["message"]
+    for answer in (asked, client.get(f"/x{COMPLETIONS}/no"), client.post(f"/x{COMPLETIONS}", data="x")):
+        assert answer.json["error"].keys() == {"message", "type", "param", "code"}
+    wrong = client.delete("/x/v1/models")
+    assert (wrong.status_code, wrong.json["error"]["message"]) == (405, "Not allowed to DELETE on /x/v1/models")
+
+
+@pytest.mark.parametrize("prefix", ["", "/poe"])
+def test_poe_brings_it(make_openai: MakeApp, prefix: str) -> None:
+    """Who asks for poe alone has models and completions beside it, each with its own envelope."""
+    client = make_openai(dialects=f"poe={prefix}").test_client()
+    assert client.get(f"{prefix}/v1/models").json["data"][0]["id"] == "echo"
+    asked = client.post(f"{prefix}{COMPLETIONS}", json={"messages": [{"role": "user", "content": "hi"}]})
+    assert asked.json["choices"][0]["message"]["content"] == "echo: hi"
+    assert list(client.get(f"{prefix}/v1/chat/conversations/unknown").json) == ["detail"]
+    assert list(client.get(f"{prefix}/v1/projects/x").json) == ["detail"]
+    assert list(client.get(f"{prefix}/v1/chat/nothing").json) == ["error"]
 
 
 def test_models_as_openai_lists_them(proxy: FlaskClient, upstream: FakeUpstream) -> None:
@@ -95,7 +107,7 @@ def test_model_by_its_name(proxy: FlaskClient, upstream: FakeUpstream) -> None:
     assert answer.json["error"]["param"] == "model"
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/responses", "/v1/files/x", "/v1/chat/nothing", "/v1/models/a/b"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/files/x", "/v1/responsesx", "/v1/chat/nothing", "/v1/models/a/b"])
 def test_unknown_paths_have_openais_error(proxy: FlaskClient, path: str) -> None:
     """Whatever else an SDK asks for below /v1 is answered as OpenAI answers what it does not know."""
     answer = proxy.get(path)
