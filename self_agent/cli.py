@@ -23,9 +23,9 @@ from werkzeug.local import LocalProxy
 
 from core import files
 from core.errors import AppError
-from self_agent import legacy, storage
+from self_agent import legacy
 from self_agent.models import LOCAL_USER
-from self_agent.storage import Store, postgres
+from self_agent.storage import Store, chosen, postgres
 from self_agent.transfer import FORMATS, Outcome
 from self_agent.transfer.backup import backup
 from self_agent.transfer.repairing import repair
@@ -179,7 +179,7 @@ def export(user: str, form: str, conversation: str | None, target: Path | None) 
 def back_up(target: Path) -> None:
     """Copy the data folder to TARGET, also while a server uses it; a TARGET that is there is brought up to date."""
     settings = _parts().settings
-    if (store := storage.chosen(settings)) != "json_files":
+    if (store := chosen(settings)) != "json_files":
         what = "is copied by pg_dump" if store == "postgres" else "keeps nothing that could be copied"
         raise click.ClickException(f"STORE={store} {what}")
     try:

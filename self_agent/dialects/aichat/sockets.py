@@ -59,7 +59,13 @@ def _serve(service: Conversations, user_id: str, session_id: str, request_id: st
 
     connection.act = partial(_act, partial(_do, service, user_id, session_id, follow), request_id, connection)
     connection.start()
-    connection.at_end = service.listen(user_id, session_id, follow)
+    unlisten = service.listen(user_id, session_id, follow)
+    with connection.lock:
+        is_gone = connection.is_gone
+        if not is_gone:
+            connection.at_end = unlisten
+    if is_gone:  # it ended while the store was asked
+        unlisten()
 
 
 @blueprint.get("/ws", endpoint="explain_ws")

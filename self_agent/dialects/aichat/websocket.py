@@ -74,9 +74,11 @@ class WebSocket(Outlet):
             self._end_sending()
 
     def leave(self, *, is_usable: bool = False) -> None:
-        if not self.is_gone:
-            self.hub.run(self.at_end)
         super().leave()
+        with self.lock:
+            at_end, self.at_end = self.at_end, bool
+        if at_end is not bool:
+            self.hub.run(at_end)
 
     def stop(self) -> None:
         self.close(Goodbye.GOING_AWAY, "the server is stopping")
