@@ -98,6 +98,15 @@ class Session:
     def append_two(self) -> None:
         self.store.append("c", Message("user", "one"), Message("assistant", "two"))
 
+    def branch(self) -> None:
+        """Answer the first question once more."""
+        question = self.store.messages("c")[0].id
+        self.store.append("c", Message("assistant", "second reply", parent=question))
+
+    def choose_first(self) -> None:
+        """Show the first reply again."""
+        self.store.choose("c", min(self.store.siblings("c")))
+
     def checkpoint(self) -> Message:
         reply = Message("assistant", "", id=self.store.reserve("c"))
         self.store.checkpoint("c", reply, REPLY[:10])
@@ -168,6 +177,13 @@ STORIES: dict[str, tuple[Step, Step]] = {  # what happened before, and what the 
     "rename": (Session.nothing, lambda s: s.store.update("c", title="a name")),
     "create": (Session.nothing, lambda s: s.store.create("f", LOCAL_USER)),
     "begin": (Session.nothing, lambda s: s.store.begin(LOCAL_USER, "c", Message("user", "second question"))),
+    "begin with key": (
+        Session.nothing,
+        lambda s: s.store.begin(LOCAL_USER, "c", Message("user", "second question", key="k" * 32)),
+    ),
+    "branch": (Session.nothing, Session.branch),
+    "choose": (Session.branch, Session.choose_first),
+    "continue chosen": (lambda s: (s.branch(), s.choose_first()), lambda s: s.append("third question")),
     "begin anew": (
         Session.nothing,
         lambda s: s.store.begin(LOCAL_USER, "f", Message("user", "a first"), new={"title": "t"}),
@@ -198,6 +214,8 @@ class Story:
             prepare(session)
             if prepare in (Session.delete_two, Session.indent_deleted):
                 before = {name: shown for name, shown in before.items() if name not in "de"}
+            if name in ("choose", "continue chosen"):
+                before = view(session.store)
             self.begin = len(recorder.log)
             act(session)
             self.log: list[Event] = list(recorder.log)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core import clock
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, KeyReused, NotFound
 from self_agent.models import Conversation, Folder, Message, Shelf, Tag, number_of
 from self_agent.storage.base import Store
 from self_agent.storage.json_files import JsonFileStore
@@ -130,6 +130,7 @@ def essence(message: Message) -> tuple[Any, ...]:
 NAMES = st.sampled_from(["a", "B", "con", "x.y"])
 TEXTS = st.sampled_from(["", "x", "你好😀", 'a "quoted" line\nand another', "]}\n", "long " * 60])
 ROLES = st.sampled_from(["user", "assistant"])
+KEYS = st.none() | st.sampled_from(["a" * 32, "a" * 16 + "b" * 16, "c" * 32])  # the first two are of other bodies
 PICK = st.integers(0, 1000)
 
 
@@ -170,6 +171,16 @@ class BothStores(RuleBasedStateMachine):
     def append(self, name: str, messages: list[tuple[str, str]]) -> None:
         stored = self.both(lambda s: [essence(m) for m in s.append(name, *(Message(*each) for each in messages))])
         self.ids += [each[0] for each in stored] if isinstance(stored, list) else []
+
+    @rule(name=NAMES, text=TEXTS, key=KEYS)
+    def begin(self, name: str, text: str, key: str | None) -> None:
+        def use(store: Store) -> Any:
+            begun = store.begin("u", name, Message("user", text, key=key), new={})
+            return begun.question.id, begun.reply_id, begun.is_repeat, begun.reply and essence(begun.reply)
+
+        begun = self.both(use)
+        if isinstance(begun, tuple) and not begun[2]:
+            self.ids.append(begun[0])
 
     @rule(name=NAMES, pick=PICK, messages=st.lists(TEXTS, min_size=1, max_size=3), begins=st.booleans())
     def branch(self, name: str, pick: int, messages: list[str], begins: bool) -> None:
@@ -313,7 +324,7 @@ class BothStores(RuleBasedStateMachine):
 def answer(use: Callable[[Store], Any], store: Store) -> Any:
     try:
         return use(store)
-    except (Conflict, NotFound) as error:
+    except (Conflict, KeyReused, NotFound) as error:
         return type(error)
 
 
@@ -321,7 +332,7 @@ TestBothStores = BothStores.TestCase
 TestBothStores.settings = settings(
     derandomize=True,  # what fails in CI fails here
     database=None,
-    max_examples=150,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

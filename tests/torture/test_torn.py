@@ -13,6 +13,7 @@ import pytest
 
 from self_agent.models import LOCAL_USER, Message
 from self_agent.storage.json_files import JsonFileStore
+from tests.torture.branches import read
 from tests.torture.disk import Cut, Image, Moment, Recorder, Write, key_of, restore
 from tests.torture.stories import STORIES, Careless, Story, through, view
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 AFTER_RESTART = [
     "edit", "rename", "create", "begin anew", "delete", "delete softly", "restore", "sweep", "shelve", "repair",
-    "take in old",
+    "take in old", "branch", "choose",
 ]  # fmt: skip
 FRESH = 3  # the highest number that a Session gave: it must not be given again
 
@@ -102,9 +103,9 @@ def look(image: Image, folder: Path) -> dict[str, object]:
         for cid, (_, messages) in found.items():
             [next_one] = store.append(cid, Message("user", "next"))
             assert next_one.id > max([0, *(message[0] for message in messages)])
-            content = json.loads((folder / "conversations" / f"{cid}.json").read_bytes())
-            shown = [message for message in content["messages"] if not message.get("is_deleted")]
-            assert [message["id"] for message in shown] == [*(m[0] for m in messages), next_one.id]
+            rows, branch = read(folder / "conversations" / f"{cid}.json")
+            shown = [message_id for message_id in branch if not rows[message_id].get("is_deleted")]
+            assert shown == [*(m[0] for m in messages), next_one.id]
         assert store.create("fresh", LOCAL_USER).number > FRESH
         assert len(set(ids)) == len(ids)
         store.close()
